@@ -1,0 +1,428 @@
+//! Tasks as values: what a service asks for, the states a task goes through
+//! and the moves that are legal between them.
+//!
+//! Who may make a move, and when, is the dispatcher's matter.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{AdapterName, RoomId, TaskId, TrackId, WorkerId},
+    limits,
+};
+
+/// Counts the times a room was given to a worker. It never falls: the next one
+/// is at least the last one plus one and at least the Unix time in ms, so that
+/// even a lost bucket cannot bring an old one back.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The epoch of an assignment made at `unix_ms` after this one.
+    #[must_use]
+    pub fn next(self, unix_ms: u64) -> Self {
+        Self(self.0.saturating_add(1).max(unix_ms))
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What an adapter is handed and nobody else may read: it may hold secrets, so
+/// it shows itself in no log.
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Params(pub serde_json::Map<String, serde_json::Value>);
+
+impl fmt::Debug for Params {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Params({} hidden)", self.0.len())
+    }
+}
+
+/// What is pulled out of the room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pull {
+    /// A track for each participant.
+    pub participants: bool,
+    /// Only participants of these roles; empty: of all roles.
+    pub roles: Vec<String>,
+    /// Mixed tracks by name.
+    pub mix: Vec<TrackId>,
+    /// Frames in a batch, 1 to 50.
+    pub batch_frames: u8,
+    /// Whether the tracks go to JetStream to be recorded.
+    pub record: bool,
+}
+
+impl Default for Pull {
+    fn default() -> Self {
+        Self {
+            participants: true,
+            roles: Vec::new(),
+            mix: Vec::new(),
+            batch_frames: limits::BATCH_FRAMES,
+            record: false,
+        }
+    }
+}
+
+/// What is played into the room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Push {
+    /// The subject the audio comes from: any track.
+    pub from: String,
+}
+
+/// A task as a service submits it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskSpec {
+    /// The idempotency key; made where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<TaskId>,
+    /// The room to join.
+    pub room: RoomId,
+    /// The adapter that joins it.
+    pub sdk: AdapterName,
+    /// Handed to the adapter as it is.
+    #[serde(default)]
+    pub params: Params,
+    /// What is pulled; `{}` where neither `pull` nor `push` is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull: Option<Pull>,
+    /// What is pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<Push>,
+    /// 0 to 9; a higher one is placed first.
+    #[serde(default = "default_priority")]
+    pub priority: u8,
+    /// The task ends `done` after this many seconds; 0: no limit but the
+    /// system's own.
+    #[serde(default)]
+    pub max_duration_s: u64,
+    /// The task ends `expired` where no worker has it after this long.
+    #[serde(default = "default_start_within")]
+    pub start_within_s: u64,
+    /// Labels a worker must carry.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+fn default_priority() -> u8 {
+    5
+}
+
+fn default_start_within() -> u64 {
+    limits::TASK_START_WITHIN.as_secs()
+}
+
+/// Why a task cannot be taken as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {why}")]
+pub struct SpecError {
+    field: &'static str,
+    why: String,
+}
+
+impl TaskSpec {
+    /// Reads a task from JSON and checks every bound.
+    ///
+    /// # Errors
+    /// [`SpecError`] names the field and the mend.
+    pub fn from_json(payload: &[u8]) -> Result<Self, SpecError> {
+        if payload.len() > limits::TASK_MAX_BYTES {
+            return refuse(
+                "task",
+                format!("{} bytes; at most {} are read", payload.len(), limits::TASK_MAX_BYTES),
+            );
+        }
+        let spec: Self = serde_json::from_slice(payload)
+            .map_err(|error| SpecError { field: "task", why: error.to_string() })?;
+        spec.check()?;
+        Ok(spec)
+    }
+
+    fn check(&self) -> Result<(), SpecError> {
+        if self.priority > 9 {
+            return refuse("priority", "use 0 to 9".into());
+        }
+        if self.max_duration_s > limits::TASK_MAX_DURATION.as_secs() {
+            return refuse(
+                "max_duration_s",
+                format!("use at most {}", limits::TASK_MAX_DURATION.as_secs()),
+            );
+        }
+        let start_max = limits::TASK_MAX_START_WITHIN.as_secs();
+        if self.start_within_s == 0 || self.start_within_s > start_max {
+            return refuse("start_within_s", format!("use 1 to {start_max}"));
+        }
+        if let Some(pull) = &self.pull {
+            pull.check()?;
+        }
+        if let Some(push) = &self.push
+            && !is_track_subject(&push.from)
+        {
+            return refuse(
+                "push.from",
+                "use a track's subject: audio.push|live|rec.<room>.<track>, without wildcards"
+                    .into(),
+            );
+        }
+        short("labels", self.labels.iter().flat_map(|(key, value)| [key, value]))
+    }
+
+    /// What is pulled: all participants where the task names nothing at all.
+    #[must_use]
+    pub fn pull_or_default(&self) -> Option<Pull> {
+        match (&self.pull, &self.push) {
+            (None, None) => Some(Pull::default()),
+            (pull, _) => pull.clone(),
+        }
+    }
+}
+
+impl Pull {
+    fn check(&self) -> Result<(), SpecError> {
+        let most = limits::BATCH_MAX_SLOTS;
+        if self.batch_frames == 0 || usize::from(self.batch_frames) > most {
+            return refuse("pull.batch_frames", format!("use 1 to {most}"));
+        }
+        if !self.mix.is_empty() {
+            return refuse(
+                "pull.mix",
+                "this version makes no mixes: pull participants and mix where you listen".into(),
+            );
+        }
+        if self.record {
+            return refuse(
+                "pull.record",
+                "this version records nothing: listen to the live tracks and keep them".into(),
+            );
+        }
+        if !self.participants {
+            return refuse("pull.participants", "nothing would be pulled: use true".into());
+        }
+        short("pull.roles", self.roles.iter())
+    }
+}
+
+fn refuse<T>(field: &'static str, why: String) -> Result<T, SpecError> {
+    Err(SpecError { field, why })
+}
+
+fn short<'a>(
+    field: &'static str,
+    texts: impl Iterator<Item = &'a String>,
+) -> Result<(), SpecError> {
+    for (count, text) in texts.enumerate() {
+        if text.len() > limits::TASK_MAX_STRING || count >= 2 * limits::TASK_MAX_LIST {
+            return refuse(
+                field,
+                format!(
+                    "use at most {} entries of at most {} bytes",
+                    limits::TASK_MAX_LIST,
+                    limits::TASK_MAX_STRING
+                ),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Whether audio may be taken from this subject: a track, without wildcards.
+fn is_track_subject(subject: &str) -> bool {
+    let mut parts = subject.split('.');
+    parts.next() == Some("audio")
+        && matches!(parts.next(), Some("push" | "live" | "rec"))
+        && parts.next().is_some_and(|room| RoomId::parse(room).is_ok())
+        && parts.next().is_some_and(|track| TrackId::parse(track).is_ok())
+        && parts.next().is_none()
+}
+
+/// Where a task stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Stored; waits for a worker.
+    Pending,
+    /// Given to a worker that has not answered yet.
+    Assigned,
+    /// The worker starts the adapter.
+    Starting,
+    /// The adapter has joined the room.
+    Running,
+    /// Being handed over or left.
+    Draining,
+    /// Ended as it should.
+    Done,
+    /// Ended by a fault.
+    Failed,
+    /// Ended because somebody asked.
+    Cancelled,
+    /// Ended because no worker had it in time.
+    Expired,
+}
+
+impl TaskState {
+    /// Whether the task has ended for good.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Cancelled | Self::Expired)
+    }
+
+    /// Whether a task may go from this state to `next`.
+    ///
+    /// From any state that is not terminal it may end `done`, `failed` or
+    /// `cancelled`, or go back to `pending` because its worker is gone; it ends
+    /// `expired` only from `pending`.
+    #[must_use]
+    pub fn may_become(self, next: Self) -> bool {
+        use TaskState::{
+            Assigned, Cancelled, Done, Draining, Expired, Failed, Pending, Running, Starting,
+        };
+        if self.is_terminal() {
+            return false;
+        }
+        match next {
+            Pending => self != Pending,
+            Assigned => self == Pending,
+            Starting => self == Assigned,
+            Running => matches!(self, Assigned | Starting),
+            Draining => matches!(self, Assigned | Starting | Running),
+            Expired => self == Pending,
+            Done | Failed | Cancelled => true,
+        }
+    }
+}
+
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "pending",
+            Self::Assigned => "assigned",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Draining => "draining",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+        })
+    }
+}
+
+/// A task as the bucket `gateway_tasks` keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    /// Its id, which is also its key.
+    pub task: TaskId,
+    /// What was asked for.
+    pub spec: TaskSpec,
+    /// Where it stands.
+    pub state: TaskState,
+    /// The epoch of its last assignment; 0 before the first.
+    pub epoch: Epoch,
+    /// The worker of its last assignment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerId>,
+    /// Why it stands there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// When it was submitted, ms since the Unix epoch.
+    pub created_ms: u64,
+    /// When its state last changed, ms since the Unix epoch.
+    pub changed_ms: u64,
+    /// Since when it waits for a worker, ms since the Unix epoch.
+    pub pending_ms: u64,
+    /// When it first ran, ms since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_ms: Option<u64>,
+    /// Whether somebody asked for its end.
+    #[serde(default)]
+    pub cancel: bool,
+}
+
+/// A room as the bucket `gateway_rooms` keeps it: the claim on it. Whoever
+/// writes this record by compare-and-set has the room.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoomRecord {
+    /// The room, which is also the key.
+    pub room: RoomId,
+    /// The task that has it; none: it is free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
+    /// The worker that serves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerId>,
+    /// The epoch of the last claim.
+    pub epoch: Epoch,
+    /// Where sample 0 of the room's time line lies, µs since the Unix epoch.
+    pub origin_us: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(json: &str) -> Result<TaskSpec, SpecError> {
+        TaskSpec::from_json(json.as_bytes())
+    }
+
+    #[test]
+    fn only_room_and_sdk_are_required() {
+        let spec = spec(r#"{"room":"42","sdk":"sim"}"#).unwrap();
+        assert_eq!((spec.priority, spec.start_within_s), (5, 30));
+        assert_eq!(spec.pull_or_default(), Some(Pull::default()));
+    }
+
+    #[test]
+    fn bad_fields_are_named() {
+        for (json, field) in [
+            (r#"{"room":"a.b","sdk":"sim"}"#, "token"),
+            (r#"{"room":"42"}"#, "sdk"),
+            (r#"{"room":"42","sdk":"sim","typo":1}"#, "typo"),
+            (r#"{"room":"42","sdk":"sim","pull":{"batch_frames":51}}"#, "batch_frames"),
+            (r#"{"room":"42","sdk":"sim","pull":{"mix":["mix"]}}"#, "mix"),
+            (r#"{"room":"42","sdk":"sim","push":{"from":"audio.push.*.x"}}"#, "push.from"),
+            (r#"{"room":"42","sdk":"sim","push":{"from":"$JS.API.x.y"}}"#, "push.from"),
+            (r#"{"room":"42","sdk":"sim","priority":10}"#, "priority"),
+            (r#"{"room":"42","sdk":"sim","start_within_s":0}"#, "start_within_s"),
+        ] {
+            let error = spec(json).unwrap_err().to_string();
+            assert!(error.contains(field), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn nothing_leaves_a_terminal_state() {
+        use TaskState::*;
+        let all =
+            [Pending, Assigned, Starting, Running, Draining, Done, Failed, Cancelled, Expired];
+        for from in all.into_iter().filter(|state| state.is_terminal()) {
+            assert!(all.into_iter().all(|to| !from.may_become(to)));
+        }
+        assert!(Pending.may_become(Assigned) && !Running.may_become(Expired));
+    }
+
+    #[test]
+    fn epochs_never_fall() {
+        assert_eq!(Epoch(7).next(3), Epoch(8));
+        assert_eq!(Epoch(7).next(1_000), Epoch(1_000));
+    }
+
+    #[test]
+    fn params_show_in_no_log() {
+        let spec = spec(r#"{"room":"42","sdk":"sim","params":{"token":"s3cret"}}"#).unwrap();
+        assert!(!format!("{spec:?}").contains("s3cret"));
+    }
+}

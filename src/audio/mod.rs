@@ -1,0 +1,39 @@
+//! Audio as plain values: batches and their slots, a room's time line, what a
+//! worker keeps of a track and what a listener makes of it.
+//!
+//! Nothing here reads a clock, opens a socket or starts a loop: time and bytes
+//! are handed in, and what to do with the result is left to the caller.
+//!
+//! The way out of a worker is [`Timeline`] → [`TrackWriter`] → [`Ring`], the
+//! way into a listener [`Batch::decode`] → [`Reorder`] → [`Filler`].
+
+mod batch;
+mod fill;
+mod frame;
+mod gaps;
+mod pending;
+mod place;
+mod reorder;
+mod ring;
+mod runs;
+mod timeline;
+mod track;
+mod wire;
+mod writer;
+
+pub use batch::{Batch, BatchError, BatchView, Slot};
+pub use fill::{Fill, Filler, Piece, Sound};
+pub use frame::{
+    FLAG_DISCONTINUITY, FLAG_LAST, FLAG_RESENT, FLAG_TALK_SPURT, Format, SLOTS_PER_S, SlotState,
+};
+pub use gaps::{Gap, GapReason};
+pub use reorder::{Delivered, Delivery, Reorder, ReorderConfig, ReorderStats};
+pub use ring::{Resend, Ring};
+pub use runs::{Run, Runs};
+pub use timeline::{Origin, Timeline};
+pub use track::{Encoded, Track, WriterStats};
+pub use wire::resent;
+pub use writer::TrackWriter;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! The slots of a track that wait to become batches: runs of states with their
+//! positions, and the samples of the audio slots in one buffer. Where a slot
+//! belongs is decided in `writer`.
+
+use std::collections::VecDeque;
+
+use super::{
+    frame::{FLAG_DISCONTINUITY, FLAG_TALK_SPURT, Format, SlotState},
+    runs::Runs,
+};
+use crate::limits::WRITER_MAX_SLOTS;
+
+/// Capacity that a track keeps after a burst, in bytes: two seconds at 16 kHz.
+const PCM_KEEP: usize = 64 * 1024;
+
+/// Slots in a row of one state.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    pos: u64,
+    state: SlotState,
+    count: u64,
+    /// A batch must begin here: the position jumped or the clock stepped.
+    jump: bool,
+}
+
+/// The head of a batch that is due; its samples are `pcm_bytes` from the front.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cut {
+    pub(super) pos: u64,
+    pub(super) runs: Runs,
+    pub(super) flags: u32,
+    pub(super) pcm_bytes: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Pending {
+    format: Format,
+    stretches: VecDeque<Stretch>,
+    slots: u64,
+    audio_slots: usize,
+    /// The audio slots, then the beginning of the next.
+    pcm: Vec<u8>,
+    /// Position after the last whole slot.
+    end: u64,
+    /// Slots that must not wait for a full batch.
+    due: u64,
+    jump_next: bool,
+    /// State of the last slot that was cut, for the beginning of a talk spurt.
+    cut_last: Option<SlotState>,
+}
+
+impl Pending {
+    pub(super) fn new(format: Format, start: u64) -> Self {
+        Self {
+            format,
+            stretches: VecDeque::new(),
+            slots: 0,
+            audio_slots: 0,
+            pcm: Vec::new(),
+            end: start,
+            due: 0,
+            jump_next: false,
+            cut_last: None,
+        }
+    }
+
+    /// Whole slots that wait.
+    pub(super) fn slots(&self) -> u64 {
+        self.slots
+    }
+
+    /// Position after the last whole slot.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The last slot's state, cut or not.
+    pub(super) fn last(&self) -> Option<SlotState> {
+        self.stretches.back().map(|stretch| stretch.state).or(self.cut_last)
+    }
+
+    /// Bytes of the slot that is not complete.
+    pub(super) fn partial(&self) -> usize {
+        self.pcm.len() - self.audio_slots * self.format.slot_bytes()
+    }
+
+    /// Adds slots without samples, behind whole slots only.
+    pub(super) fn push(&mut self, state: SlotState, count: u64) {
+        debug_assert!(!state.is_audio() && self.partial() == 0);
+        self.stretch(state, count);
+    }
+
+    /// Adds samples; each slot they complete is audio, or silence where it is
+    /// all zeros.
+    pub(super) fn extend(&mut self, mut bytes: &[u8]) {
+        let slot_bytes = self.format.slot_bytes();
+        while !bytes.is_empty() {
+            let (head, rest) = bytes.split_at(bytes.len().min(slot_bytes - self.partial()));
+            self.pcm.extend_from_slice(head);
+            bytes = rest;
+            if self.partial() == slot_bytes {
+                self.settle();
+            }
+        }
+    }
+
+    /// Decides what the slot that was just completed is.
+    fn settle(&mut self) {
+        let start = self.pcm.len() - self.format.slot_bytes();
+        let state = if is_zero(&self.pcm[start..]) {
+            SlotState::Silence
+        } else if self.audio_slots >= WRITER_MAX_SLOTS {
+            SlotState::Dropped
+        } else {
+            self.audio_slots += 1;
+            SlotState::Audio
+        };
+        if !state.is_audio() {
+            self.pcm.truncate(start);
+        }
+        self.stretch(state, 1);
+    }
+
+    fn stretch(&mut self, state: SlotState, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let jump = std::mem::take(&mut self.jump_next);
+        match self.stretches.back_mut() {
+            Some(last) if last.state == state && !jump => last.count += count,
+            _ => self.stretches.push_back(Stretch { pos: self.end, state, count, jump }),
+        }
+        self.slots += count;
+        self.end += count * self.format.slot_samples();
+    }
+
+    /// The next slot stands at `pos`, and a new batch begins with it.
+    pub(super) fn jump(&mut self, pos: u64) {
+        debug_assert!(self.partial() == 0);
+        self.end = pos;
+        self.jump_next = true;
+        self.hurry();
+    }
+
+    /// Moves the start of a track that has no slots yet.
+    pub(super) fn start(&mut self, pos: u64) {
+        debug_assert!(self.slots == 0 && self.cut_last.is_none());
+        self.end = pos;
+    }
+
+    /// Lets what waits now go without a full batch.
+    pub(super) fn hurry(&mut self) {
+        self.due = self.slots;
+    }
+
+    /// The next batch of up to `most` slots: a full one or, with `force` or
+    /// where it is due, what there is. It stays until [`Pending::release`].
+    pub(super) fn cut(&self, most: u8, force: bool) -> Option<Cut> {
+        if self.slots == 0 || !(force || self.due > 0 || self.slots >= u64::from(most)) {
+            return None;
+        }
+        let mut runs = Runs::default();
+        let mut flags = 0;
+        let mut before = self.cut_last;
+        for (index, stretch) in self.stretches.iter().enumerate() {
+            if (index > 0 && stretch.jump) || runs.slots() == most {
+                break;
+            }
+            if stretch.jump {
+                flags |= FLAG_DISCONTINUITY;
+            }
+            if stretch.state.is_audio() && before != Some(SlotState::Audio) {
+                flags |= FLAG_TALK_SPURT;
+            }
+            let room = u64::from(most - runs.slots());
+            runs.push(stretch.state, stretch.count.min(room) as u8);
+            before = Some(stretch.state);
+        }
+        let pcm_bytes = usize::from(runs.audio_slots()) * self.format.slot_bytes();
+        Some(Cut { pos: self.stretches.front()?.pos, runs, flags, pcm_bytes })
+    }
+
+    /// Samples from the front.
+    pub(super) fn pcm(&self, bytes: usize) -> &[u8] {
+        &self.pcm[..bytes]
+    }
+
+    /// Forgets what a cut was made of.
+    pub(super) fn release(&mut self, cut: &Cut) {
+        self.pcm.drain(..cut.pcm_bytes);
+        if self.pcm.len() < PCM_KEEP / 2 && self.pcm.capacity() > PCM_KEEP {
+            self.pcm.shrink_to(PCM_KEEP);
+        }
+        self.audio_slots -= usize::from(cut.runs.audio_slots());
+        self.slots -= u64::from(cut.runs.slots());
+        self.due = self.due.saturating_sub(u64::from(cut.runs.slots()));
+        for run in cut.runs.iter() {
+            self.cut_last = Some(run.state);
+            self.shorten(u64::from(run.count));
+        }
+    }
+
+    /// Takes slots from the front. Neighbours of one state are one run of a
+    /// batch but may be two stretches.
+    fn shorten(&mut self, mut count: u64) {
+        while count > 0 {
+            let Some(front) = self.stretches.front_mut() else { return };
+            let taken = count.min(front.count);
+            front.count -= taken;
+            front.pos += taken * self.format.slot_samples();
+            front.jump = false;
+            count -= taken;
+            if front.count == 0 {
+                self.stretches.pop_front();
+            }
+        }
+    }
+}
+
+/// Whether all bytes are zero; speech answers after its first few.
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(64).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
+}

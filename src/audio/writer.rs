@@ -1,0 +1,202 @@
+//! One open track inside a worker: what the adapter says goes in, encoded
+//! batches come out. Where on the time line it belongs is decided in `place`;
+//! when to sweep a track, and what becomes of a batch, is left to the worker.
+
+use bytes::BytesMut;
+
+use super::{
+    batch::BatchView,
+    frame::{FLAG_LAST, SlotState},
+    place::Line,
+    track::{Encoded, Track, WriterStats},
+};
+use crate::limits::BATCH_MAX_SLOTS;
+
+/// See the module. Positions handed in are those of [`super::Timeline`]; an
+/// adapter without timestamps hands in `None`: what it sends is placed behind
+/// what it sent before, and never cut.
+#[derive(Debug)]
+pub struct TrackWriter {
+    track: Track,
+    line: Line,
+    seq: u64,
+    closed: bool,
+    ended: bool,
+    stats: WriterStats,
+}
+
+impl TrackWriter {
+    /// An open track without a slot.
+    #[must_use]
+    pub fn new(mut track: Track) -> Self {
+        track.batch_slots = track.batch_slots.clamp(1, BATCH_MAX_SLOTS as u8);
+        Self {
+            line: Line::new(track.format, track.start),
+            track,
+            seq: 0,
+            closed: false,
+            ended: false,
+            stats: WriterStats::default(),
+        }
+    }
+
+    /// Samples whose first belongs at `at`. Without timestamps any bytes will
+    /// do, a sample may come in two parts.
+    pub fn audio(&mut self, at: Option<i64>, pcm: &[u8]) {
+        match at {
+            Some(at) => {
+                self.line.place(at);
+                let whole = pcm.len() - pcm.len() % self.track.format.sample_bytes();
+                self.line.say(&pcm[..whole]);
+            }
+            None => {
+                self.line.place_raw();
+                self.line.say(pcm);
+            }
+        }
+    }
+
+    /// The adapter has nothing to say up to a position.
+    pub fn idle(&mut self, up_to: i64) {
+        let state = match self.line.between() {
+            SlotState::Muted => SlotState::Muted,
+            _ => SlotState::Silence,
+        };
+        self.line.pass(up_to, state);
+    }
+
+    /// The SDK lost what belongs between two positions.
+    pub fn lost(&mut self, from: i64, to: i64) {
+        self.line.place(from);
+        self.line.pass(to, SlotState::Lost);
+    }
+
+    /// Slots were dropped on our side of the pipe, behind what came before.
+    pub fn dropped(&mut self, count: u64) {
+        self.line.count_on(count, SlotState::Dropped);
+    }
+
+    /// The participant is muted from a position on. What was said before goes
+    /// out with the next sweep.
+    pub fn mute(&mut self, at: Option<i64>) {
+        self.turn(at, SlotState::Muted);
+    }
+
+    /// The participant can be heard again from a position on.
+    pub fn unmute(&mut self, at: Option<i64>) {
+        self.turn(at, SlotState::Stalled);
+    }
+
+    /// The participant is away from a position on, until it is heard again.
+    pub fn absent(&mut self, at: Option<i64>) {
+        self.turn(at, SlotState::Absent);
+    }
+
+    fn turn(&mut self, at: Option<i64>, state: SlotState) {
+        if let Some(at) = at {
+            self.line.place(at);
+        }
+        self.line.turn(state);
+    }
+
+    /// Time went on to a position, as the wall and the adapter's usual delay
+    /// have it ([`super::Timeline::expected`]), and nothing came: adds slots up
+    /// to there, stalled, muted or absent, and where nothing waits one at
+    /// least. They are due at once.
+    pub fn heartbeat(&mut self, up_to: i64) {
+        self.line.wait(up_to);
+    }
+
+    /// The track says nothing more: what waits goes out, and the last batch
+    /// says so. One absent slot carries it where nothing waits. Whatever comes
+    /// after that batch is not published.
+    pub fn close(&mut self) {
+        self.line.pad();
+        if self.line.pending.slots() == 0 {
+            self.line.add_one(SlotState::Absent);
+        }
+        self.line.pending.hurry();
+        self.closed = true;
+    }
+
+    /// Makes the next batch in `out`, which is empty: a full one, or with
+    /// `force` whatever waits. To be called until it returns `None`.
+    pub fn next_batch(&mut self, force: bool, out: &mut BytesMut) -> Option<Encoded> {
+        self.make(self.track.batch_slots, force, out)
+    }
+
+    /// As [`TrackWriter::next_batch`] with `force`, but of at most `most` slots:
+    /// the ones after those are kept back.
+    pub fn next_part(&mut self, most: u8, out: &mut BytesMut) -> Option<Encoded> {
+        self.make(most.min(self.track.batch_slots), true, out)
+    }
+
+    fn make(&mut self, most: u8, force: bool, out: &mut BytesMut) -> Option<Encoded> {
+        if self.ended || most == 0 {
+            return None;
+        }
+        let pending = &mut self.line.pending;
+        let cut = pending.cut(most, force)?;
+        let mut flags = cut.flags;
+        if self.closed && u64::from(cut.runs.slots()) == pending.slots() {
+            flags |= FLAG_LAST;
+            self.ended = true;
+        }
+        let payload = BatchView {
+            epoch: self.track.epoch,
+            seq: self.seq,
+            pos: cut.pos,
+            time: self.track.origin.time(cut.pos),
+            format: self.track.format,
+            runs: &cut.runs,
+            user: &self.track.user,
+            role: &self.track.role,
+            flags,
+            pcm: pending.pcm(cut.pcm_bytes),
+        }
+        .encode(out);
+        pending.release(&cut);
+        for run in cut.runs.iter() {
+            self.stats.slots[usize::from(run.state.to_wire() & 7)] += u64::from(run.count);
+        }
+        self.stats.batches += 1;
+        self.stats.bytes += payload.len() as u64;
+        let seq = self.seq;
+        self.seq += 1;
+        Some(Encoded { seq, pos: cut.pos, slots: cut.runs.slots(), flags, payload })
+    }
+
+    /// Whole slots that wait.
+    #[must_use]
+    pub fn pending_slots(&self) -> u64 {
+        self.line.pending.slots()
+    }
+
+    /// Where the time line of this track ends: the position of the next sample.
+    #[must_use]
+    pub fn end(&self) -> i64 {
+        self.line.end()
+    }
+
+    /// Sequence number of the next batch.
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// What does not change about the track.
+    #[must_use]
+    pub fn track(&self) -> &Track {
+        &self.track
+    }
+
+    /// What was published so far.
+    #[must_use]
+    pub fn stats(&self) -> WriterStats {
+        WriterStats {
+            late_samples: self.line.late_samples,
+            discontinuities: self.line.discontinuities,
+            ..self.stats
+        }
+    }
+}

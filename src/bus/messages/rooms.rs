@@ -1,0 +1,120 @@
+//! What subscribers of a room and its worker say to each other, beside audio.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{RoomId, SubscriberId, TrackId},
+    task::Epoch,
+};
+
+/// A subscriber asks for batches again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Nack {
+    /// Names the resend subject.
+    pub subscriber: SubscriberId,
+    /// The epoch the sequence numbers belong to.
+    pub epoch: Epoch,
+    /// `[first sequence number, count]`, at most 16 and 64 batches in all.
+    pub ranges: Vec<(u64, u64)>,
+    /// What comes later than this is of no use.
+    #[serde(default)]
+    pub deadline_ms: u64,
+}
+
+/// What became of a NACK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NackStatus {
+    /// All was sent.
+    Ok,
+    /// Some was sent; the rest is in `missing`.
+    Partial,
+    /// Too many; ask again after `retry_after_ms`.
+    Throttled,
+    /// The track runs under another epoch.
+    Epoch,
+    /// The room is ours, the track is not known.
+    Unknown,
+    /// The request itself cannot be read or breaks a bound.
+    BadRequest,
+}
+
+/// Why a batch cannot be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MissingReason {
+    /// It is older than the ring.
+    Evicted,
+    /// It is on its way already.
+    Held,
+    /// It was sent again as often as it may be.
+    Spent,
+    /// It was never sent.
+    Unknown,
+    /// The rate is spent.
+    Throttled,
+}
+
+/// The answer to a NACK.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NackReply {
+    /// What became of it.
+    pub status: NackStatus,
+    /// The epoch the track runs under.
+    pub epoch: Epoch,
+    /// First and last sequence number that the worker holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<(u64, u64)>,
+    /// `[first, count, reason]` of what was not sent.
+    #[serde(default)]
+    pub missing: Vec<(u64, u64, MissingReason)>,
+    /// When to ask again; 0: at once, or never for what is missing.
+    #[serde(default)]
+    pub retry_after_ms: u64,
+    /// What was wrong with the request.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// Something that happened in a room, on `audio.event.<room>`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoomEvent {
+    /// The room.
+    pub room: RoomId,
+    /// The epoch of the worker that says so.
+    pub epoch: Epoch,
+    /// Where on the room's time line, in samples.
+    pub pos: u64,
+    /// When, µs since the Unix epoch.
+    pub time: i64,
+    /// What.
+    #[serde(flatten)]
+    pub what: RoomNews,
+}
+
+/// What can happen in a room.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the fields repeat across variants; docs/wire.md has them")]
+pub enum RoomNews {
+    /// A participant came.
+    ParticipantJoined { user: String, name: String, role: String },
+    /// A participant went.
+    ParticipantLeft { user: String },
+    /// A track begins.
+    TrackOpened { track: TrackId, user: String, role: String },
+    /// A track ends.
+    TrackClosed { track: TrackId, user: String },
+    /// A participant muted the track.
+    Muted { track: TrackId },
+    /// A participant unmuted the track.
+    Unmuted { track: TrackId },
+    /// Audio is missing before us: `slots` of 20 ms.
+    Gap { track: TrackId, slots: u64, state: u8 },
+    /// The adapter's clock stepped.
+    Discontinuity { track: TrackId, by_samples: i64 },
+    /// The adapter reports a fault that it survives.
+    AdapterError { message: String },
+    /// A playback mark was reached.
+    MarkReached { source: String, name: String },
+}

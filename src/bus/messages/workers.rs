@@ -1,0 +1,235 @@
+//! What workers, dispatchers and operators say to each other.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{AdapterName, DispatcherId, RoomId, TaskId, WorkerId},
+    task::{Epoch, Params, Pull, Push},
+};
+
+/// Whether a worker takes rooms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerPhase {
+    /// It takes rooms.
+    #[default]
+    Running,
+    /// It takes none and gives away what it has.
+    LameDuck,
+}
+
+/// What a worker has and uses.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Load {
+    /// Cores it may use: of its cgroup where there is a limit, else the host's.
+    pub cores: f64,
+    /// Cores in use there.
+    pub cores_used: f64,
+    /// Bytes of memory it may use.
+    pub memory: u64,
+    /// Bytes in use there.
+    pub memory_used: u64,
+    /// Sessions it runs at most.
+    pub sessions_max: usize,
+    /// What one session costs in cores, as measured; its configuration's guess
+    /// before.
+    pub session_cost: f64,
+}
+
+/// Where a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionState {
+    /// The adapter was started and has not joined.
+    Starting,
+    /// The adapter is in the room.
+    Running,
+    /// It ended as it should. Told until the dispatcher revokes it.
+    Done,
+    /// It ended by a fault. Told until the dispatcher revokes it.
+    Failed,
+}
+
+impl SessionState {
+    /// Whether the session has ended.
+    #[must_use]
+    pub fn is_ended(self) -> bool {
+        matches!(self, Self::Done | Self::Failed)
+    }
+}
+
+/// A session as its worker reports it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionReport {
+    /// The task served.
+    pub task: TaskId,
+    /// Its room.
+    pub room: RoomId,
+    /// The epoch it was assigned with.
+    pub epoch: Epoch,
+    /// Where it stands.
+    pub state: SessionState,
+    /// Why it ended.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// A worker's sign of life and everything placement needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Made anew at each start: tells a restarted worker from a slow one.
+    pub boot: String,
+    /// Counts the heartbeats of this boot from 0.
+    pub seq: u64,
+    /// Whether it takes rooms.
+    pub phase: WorkerPhase,
+    /// Its version.
+    pub version: String,
+    /// What it has and uses.
+    pub load: Load,
+    /// The adapters it can start.
+    pub adapters: Vec<AdapterName>,
+    /// Its labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// All its sessions.
+    pub sessions: Vec<SessionReport>,
+    /// When it was sent, ms since the Unix epoch.
+    pub time_ms: u64,
+}
+
+/// A task given to a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assign {
+    /// The task.
+    pub task: TaskId,
+    /// Its room.
+    pub room: RoomId,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// The adapter to start.
+    pub sdk: AdapterName,
+    /// For the adapter.
+    #[serde(default)]
+    pub params: Params,
+    /// What is pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull: Option<Pull>,
+    /// What is pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<Push>,
+    /// The room's time origin, µs since the Unix epoch.
+    pub origin_us: i64,
+}
+
+/// A worker's answer to an assignment or a revocation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether it does what was asked.
+    pub accepted: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Whether another worker would answer the same: the task itself is wrong.
+    #[serde(default)]
+    pub fatal: bool,
+}
+
+/// Takes a task from a worker, or tells it that a session's end is known.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Revoke {
+    /// The task.
+    pub task: TaskId,
+    /// Sessions of this epoch and lower ones end.
+    pub epoch: Epoch,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// Asks a worker to give its rooms away.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Drain {
+    /// Why.
+    pub reason: String,
+}
+
+/// Asks the dispatcher to have a worker give its rooms away.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DrainWorker {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// An empty question.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Ping {}
+
+/// What a worker has in hand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// The worker.
+    pub worker: WorkerId,
+    /// All its sessions.
+    pub sessions: Vec<SessionReport>,
+}
+
+/// The workers the dispatcher knows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Workers {
+    /// Their last heartbeats, without the sessions.
+    pub workers: Vec<WorkerView>,
+}
+
+/// One worker as the dispatcher knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerView {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Whether it takes rooms.
+    pub phase: WorkerPhase,
+    /// Its version.
+    pub version: String,
+    /// What it has and uses.
+    pub load: Load,
+    /// The adapters it can start.
+    pub adapters: Vec<AdapterName>,
+    /// Its labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// How many sessions it runs.
+    pub sessions: usize,
+    /// How long ago it was last heard, in ms.
+    pub heard_ms: u64,
+}
+
+/// Who leads the dispatchers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Leader {
+    /// The leader; none: there is none right now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<DispatcherId>,
+    /// The dispatcher that answers.
+    pub answered_by: DispatcherId,
+    /// Rises with each new leader.
+    pub term: u64,
+}
+
+/// What the bucket `gateway_leases` keeps under `leader` and `worker.<id>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRecord {
+    /// Who holds it.
+    pub holder: String,
+    /// Tells two lives of one holder apart.
+    pub boot: String,
+    /// Rises with each new holder.
+    pub term: u64,
+}

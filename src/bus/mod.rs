@@ -1,0 +1,18 @@
+//! The bus: subjects, messages, and the only code that names the NATS client.
+//!
+//! [`subjects`] and [`messages`] are pure and are the contract; [`connection`],
+//! [`kv`] and [`service`] are thin shells around the client library.
+
+pub mod connection;
+pub mod error;
+pub mod incoming;
+pub mod kv;
+pub mod messages;
+pub mod options;
+pub mod service;
+pub mod subjects;
+
+pub use connection::{Link, Purpose};
+pub use error::{AskError, ConnectError, PublishError};
+pub use incoming::{Address, Inbox, Incoming, Subscription};
+pub use options::BusOptions;

@@ -1,0 +1,116 @@
+//! The tasks by what they are looked up by: room, worker, place in the queue,
+//! time of their end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    id::{RoomId, TaskId, WorkerId},
+    task::{TaskRecord, TaskState},
+};
+
+/// A task's place in the queue: a higher priority first, then who waits longer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Turn {
+    rank: u8,
+    pending_ms: u64,
+    /// The task.
+    pub(super) task: TaskId,
+}
+
+impl Turn {
+    pub(super) fn of(record: &TaskRecord) -> Self {
+        Self {
+            rank: u8::MAX - record.spec.priority,
+            pending_ms: record.pending_ms,
+            task: record.task.clone(),
+        }
+    }
+}
+
+/// Whether a worker has the task.
+pub(super) fn is_given(state: TaskState) -> bool {
+    !state.is_terminal() && state != TaskState::Pending
+}
+
+/// The index.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    by_room: BTreeMap<RoomId, BTreeSet<TaskId>>,
+    by_worker: BTreeMap<WorkerId, BTreeSet<TaskId>>,
+    queue: BTreeSet<Turn>,
+    ended: BTreeSet<(u64, TaskId)>,
+}
+
+impl Index {
+    /// Takes in that a task's record changed.
+    pub(super) fn update(&mut self, before: Option<&TaskRecord>, after: Option<&TaskRecord>) {
+        if let Some(old) = before {
+            self.remove(old);
+        }
+        if let Some(new) = after {
+            self.insert(new);
+        }
+    }
+
+    fn insert(&mut self, record: &TaskRecord) {
+        let task = &record.task;
+        if record.state.is_terminal() {
+            self.ended.insert((record.changed_ms, task.clone()));
+            return;
+        }
+        self.by_room.entry(record.spec.room.clone()).or_default().insert(task.clone());
+        if record.state == TaskState::Pending {
+            self.queue.insert(Turn::of(record));
+        } else if let Some(worker) = &record.worker {
+            self.by_worker.entry(worker.clone()).or_default().insert(task.clone());
+        }
+    }
+
+    fn remove(&mut self, record: &TaskRecord) {
+        let task = &record.task;
+        if record.state.is_terminal() {
+            self.ended.remove(&(record.changed_ms, task.clone()));
+            return;
+        }
+        remove_from(&mut self.by_room, &record.spec.room, task);
+        if record.state == TaskState::Pending {
+            self.queue.remove(&Turn::of(record));
+        } else if let Some(worker) = &record.worker {
+            remove_from(&mut self.by_worker, worker, task);
+        }
+    }
+
+    /// The tasks of a room that have not ended.
+    pub(super) fn of_room(&self, room: &RoomId) -> impl Iterator<Item = &TaskId> {
+        self.by_room.get(room).into_iter().flatten()
+    }
+
+    /// The tasks a worker has.
+    pub(super) fn of_worker(&self, worker: &WorkerId) -> impl Iterator<Item = &TaskId> {
+        self.by_worker.get(worker).into_iter().flatten()
+    }
+
+    /// The workers that have tasks.
+    pub(super) fn workers(&self) -> impl Iterator<Item = &WorkerId> {
+        self.by_worker.keys()
+    }
+
+    /// The tasks that wait for a worker, in their order.
+    pub(super) fn queue(&self) -> &BTreeSet<Turn> {
+        &self.queue
+    }
+
+    /// The tasks that have ended, by when.
+    pub(super) fn ended(&self) -> &BTreeSet<(u64, TaskId)> {
+        &self.ended
+    }
+}
+
+fn remove_from<K: Ord + Clone>(sets: &mut BTreeMap<K, BTreeSet<TaskId>>, key: &K, task: &TaskId) {
+    if let Some(set) = sets.get_mut(key) {
+        set.remove(task);
+        if set.is_empty() {
+            sets.remove(key);
+        }
+    }
+}

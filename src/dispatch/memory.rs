@@ -1,0 +1,191 @@
+//! What a dispatcher remembers beside the buckets: of each worker, of each task
+//! that is under way, of each caller. All of it may be lost: the buckets and the
+//! next heartbeats bring back what matters.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Instant,
+};
+
+use super::{
+    index::Turn,
+    io::{CallId, NoAnswer},
+};
+use crate::{
+    bus::messages::{Heartbeat, SessionReport, Verdict},
+    id::{RoomId, TaskId, WorkerId},
+    task::{Epoch, TaskRecord, TaskSpec},
+};
+
+/// What waits for a moment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// A worker is to be judged.
+    Worker(WorkerId),
+    /// A task is to be stepped.
+    Task(TaskId),
+    /// A room is to be read again.
+    Room(RoomId),
+    /// The whole queue is to be looked through.
+    Queue,
+    /// Finished tasks are to be deleted.
+    Sweep,
+}
+
+/// What the leader remembers of a task beside its record. It may be forgotten
+/// at any time: the record is enough to go on.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// When it expires, and the `pending_ms` that belongs to.
+    pub(super) expires: Option<(u64, Instant)>,
+    /// When it has run for long enough, and the `started_ms` that belongs to.
+    pub(super) ends: Option<(u64, Instant)>,
+    /// The question to its worker whether it takes it.
+    pub(super) ask: Ask,
+    /// Since when its worker does not report it, and in how many heartbeats.
+    pub(super) missing: Option<(Instant, u32)>,
+    /// Workers that were tried in vain in this round.
+    pub(super) tried: Vec<WorkerId>,
+    /// Not to be placed before this.
+    pub(super) rests_until: Option<Instant>,
+    /// When its room counts as left by its last task, whatever is reported.
+    pub(super) room_left: Option<Instant>,
+    /// The owner of its room that turned out not to exist.
+    pub(super) no_owner: Option<TaskId>,
+    /// Why it waits, and since when that is so.
+    pub(super) waits: Option<(String, Instant)>,
+}
+
+/// Where the question to a worker stands.
+#[derive(Debug, Default)]
+pub(super) enum Ask {
+    /// Not ours to ask, or answered: what the worker reports counts.
+    #[default]
+    No,
+    /// To be asked.
+    Due,
+    /// Under way.
+    Out,
+    /// Answered; not yet acted upon.
+    Said(Result<Verdict, NoAnswer>),
+}
+
+impl Plan {
+    /// The task was given away, or taken back: what was about its last epoch
+    /// counts no more.
+    pub(super) fn next_epoch(&mut self) {
+        self.ask = Ask::No;
+        self.missing = None;
+        self.waits = None;
+    }
+}
+
+/// A claim on a room that is under way.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) room: RoomId,
+    pub(super) worker: WorkerId,
+    pub(super) epoch: Epoch,
+    /// Whether the room's record is written.
+    pub(super) granted: bool,
+}
+
+/// Which tasks of the queue are worth another look.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    pub(super) fresh: BTreeSet<Turn>,
+    /// When the whole queue may be looked through again.
+    pub(super) rest_until: Option<Instant>,
+    /// Who waits to hear whether the owner of its room exists.
+    pub(super) owners: BTreeMap<TaskId, TaskId>,
+}
+
+impl Places {
+    pub(super) fn again(&mut self, record: &TaskRecord) {
+        self.fresh.insert(Turn::of(record));
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// One worker.
+#[derive(Debug)]
+pub(super) struct Worker {
+    /// Its last heartbeat, without the sessions; none: it is only expected,
+    /// because a task's record names it.
+    pub(super) beat: Option<Heartbeat>,
+    pub(super) heard: Instant,
+    /// Taken for gone, by us as leader.
+    pub(super) gone: bool,
+    /// What it last reported.
+    pub(super) sessions: BTreeMap<(TaskId, Epoch), Session>,
+    /// Given to it and not yet in a report.
+    pub(super) unseen: BTreeSet<TaskId>,
+    /// Its sessions that have not ended.
+    pub(super) live: usize,
+    /// Those of them that are too young to show in its load.
+    pub(super) young: usize,
+    pub(super) boots: VecDeque<String>,
+    pub(super) asked: bool,
+    pub(super) ask_at: Option<Instant>,
+    pub(super) nobody: u8,
+}
+
+/// A session as its worker reports it.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) report: SessionReport,
+    pub(super) since: Instant,
+    /// Since when it should be left.
+    pub(super) over: Option<Instant>,
+}
+
+impl Worker {
+    pub(super) fn expected(now: Instant) -> Self {
+        Self {
+            beat: None,
+            heard: now,
+            gone: false,
+            sessions: BTreeMap::new(),
+            unseen: BTreeSet::new(),
+            live: 0,
+            young: 0,
+            boots: VecDeque::new(),
+            asked: false,
+            ask_at: None,
+            nobody: 0,
+        }
+    }
+
+    /// Drops all suspicion: it was somebody else's, or it spoke.
+    pub(super) fn absolve(&mut self) {
+        self.gone = false;
+        self.ask_at = None;
+        self.nobody = 0;
+    }
+
+    /// Whether a heartbeat is news: of this life and later than the last.
+    pub(super) fn is_news(&self, beat: &Heartbeat) -> bool {
+        match &self.beat {
+            Some(last) if last.boot == beat.boot => beat.seq > last.seq,
+            _ => !self.boots.contains(&beat.boot),
+        }
+    }
+}
+
+/// A caller that waits at a task's key.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) call: CallId,
+    pub(super) want: Want,
+    pub(super) tries: u8,
+}
+
+#[derive(Debug)]
+pub(super) enum Want {
+    Submit { spec: Box<TaskSpec>, created: bool },
+    Get,
+    Cancel { reason: String, wrote: bool },
+}

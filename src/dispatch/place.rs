@@ -1,0 +1,191 @@
+//! Which worker gets a task: one pure function of what the task wants and what
+//! each worker offers.
+
+use std::{collections::BTreeMap, fmt};
+
+use crate::{
+    bus::messages::Load,
+    id::{AdapterName, WorkerId},
+    limits,
+};
+
+/// What a task asks of a worker.
+#[derive(Debug, Clone, Copy)]
+pub struct Want<'a> {
+    /// The adapter it must be able to start.
+    pub sdk: &'a AdapterName,
+    /// The labels it must carry.
+    pub labels: &'a BTreeMap<String, String>,
+}
+
+/// What a worker has to give.
+#[derive(Debug, Clone)]
+pub struct Offer<'a> {
+    /// The worker.
+    pub worker: &'a WorkerId,
+    /// The adapters it can start.
+    pub adapters: &'a [AdapterName],
+    /// Its labels.
+    pub labels: &'a BTreeMap<String, String>,
+    /// Whether it takes no more tasks.
+    pub leaving: bool,
+    /// Whether it was just tried in vain.
+    pub tried: bool,
+    /// Sessions that still fit.
+    pub free: usize,
+}
+
+/// Why a task fits nowhere; names the mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoPlace {
+    /// There is no worker at all.
+    NoWorker,
+    /// No worker has the adapter.
+    NoAdapter,
+    /// None that has it carries the labels.
+    NoLabels,
+    /// All of those are on their way out.
+    Leaving,
+    /// All of those are full.
+    Full,
+    /// All of those were tried and refused.
+    Tried,
+}
+
+impl fmt::Display for NoPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoWorker => "no worker is there: start one",
+            Self::NoAdapter => "no worker has this adapter: name it in a worker's configuration",
+            Self::NoLabels => "no worker with this adapter carries the task's labels",
+            Self::Leaving => "every worker that could take it is draining",
+            Self::Full => "every worker that could take it is full: add one",
+            Self::Tried => "every worker that could take it refused",
+        })
+    }
+}
+
+/// Picks the worker with the most room, the first by name among equals.
+///
+/// # Errors
+/// [`NoPlace`] says which hurdle the last workers fell at.
+pub fn place<'a>(want: Want<'_>, offers: &[Offer<'a>]) -> Result<&'a WorkerId, NoPlace> {
+    type Hurdle<'h> = (NoPlace, &'h dyn Fn(&Offer<'_>) -> bool);
+    let hurdles: [Hurdle<'_>; 5] = [
+        (NoPlace::NoAdapter, &|offer| offer.adapters.contains(want.sdk)),
+        (NoPlace::NoLabels, &|offer| {
+            want.labels.iter().all(|(key, value)| offer.labels.get(key) == Some(value))
+        }),
+        (NoPlace::Leaving, &|offer| !offer.leaving),
+        (NoPlace::Full, &|offer| offer.free > 0),
+        (NoPlace::Tried, &|offer| !offer.tried),
+    ];
+    let mut left: Vec<&Offer<'a>> = offers.iter().collect();
+    if left.is_empty() {
+        return Err(NoPlace::NoWorker);
+    }
+    for (why, fits) in hurdles {
+        left.retain(|offer| fits(offer));
+        if left.is_empty() {
+            return Err(why);
+        }
+    }
+    left.into_iter()
+        .min_by_key(|offer| (std::cmp::Reverse(offer.free), offer.worker))
+        .map(|offer| offer.worker)
+        .ok_or(NoPlace::Full)
+}
+
+/// Sessions that still fit beside `sessions` that run and `unseen` of them or
+/// more that do not show in the load yet.
+#[must_use]
+pub fn free(load: &Load, sessions: usize, unseen: usize) -> usize {
+    // What comes from outside may be any number.
+    let sane = |number: f64| if number.is_finite() && number > 0.0 { number } else { 0.0 };
+    let cost = match sane(load.session_cost) {
+        0.0 => limits::SESSION_COST,
+        cost => cost,
+    };
+    let hidden = unseen as f64 * cost;
+    let cores = limits::CPU_FULL * sane(load.cores) - sane(load.cores_used) - hidden;
+    // A cast from a float saturates; a negative one is 0.
+    let by_cpu = (cores / cost + 1e-9).floor() as usize;
+    let by_memory = if load.memory == 0 {
+        usize::MAX
+    } else {
+        let full = (limits::MEMORY_FULL * load.memory as f64) as u64;
+        let hidden = limits::SESSION_MEMORY.saturating_mul(unseen as u64);
+        let bytes = full.saturating_sub(load.memory_used).saturating_sub(hidden);
+        usize::try_from(bytes / limits::SESSION_MEMORY).unwrap_or(usize::MAX)
+    };
+    by_cpu.min(by_memory).min(load.sessions_max.saturating_sub(sessions))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load() -> Load {
+        Load {
+            cores: 2.0,
+            cores_used: 0.6,
+            memory: 1 << 30,
+            memory_used: 0,
+            sessions_max: 1_000,
+            session_cost: 0.1,
+        }
+    }
+
+    #[test]
+    fn what_was_just_given_away_is_kept_free() {
+        assert_eq!(free(&load(), 0, 0), 10);
+        assert_eq!(free(&load(), 4, 4), 6);
+        assert_eq!(free(&load(), 20, 20), 0);
+    }
+
+    #[test]
+    fn each_of_the_three_can_be_the_bottleneck() {
+        assert_eq!(free(&Load { sessions_max: 7, ..load() }, 5, 0), 2);
+        assert_eq!(free(&Load { memory_used: 900 << 20, ..load() }, 0, 0), 2);
+        assert_eq!(free(&Load { memory_used: 900 << 20, ..load() }, 0, 2), 0);
+        assert_eq!(free(&Load { memory: 0, ..load() }, 0, 0), 10);
+        assert_eq!(free(&Load { cores_used: 1.7, ..load() }, 0, 0), 0);
+    }
+
+    #[test]
+    fn numbers_from_outside_do_no_harm() {
+        for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, 0.0] {
+            assert!(free(&Load { session_cost: odd, ..load() }, 0, 0) > 0);
+            assert_eq!(free(&Load { cores: odd, ..load() }, 0, 0), 0);
+            let _ = free(&Load { cores_used: odd, ..load() }, 0, usize::MAX);
+        }
+    }
+
+    #[test]
+    fn the_roomiest_wins_and_the_reason_names_the_last_hurdle() {
+        let (w1, w2, w3) = ("w1", "w2", "w3");
+        let ids = [w1, w2, w3].map(|id| WorkerId::parse(id).unwrap());
+        let sim = [AdapterName::parse("sim").unwrap()];
+        let zone = BTreeMap::from([("zone".to_owned(), "a".to_owned())]);
+        let none = BTreeMap::new();
+        let offer = |at: usize, free| Offer {
+            worker: &ids[at],
+            adapters: &sim,
+            labels: &none,
+            leaving: false,
+            tried: false,
+            free,
+        };
+        let want = Want { sdk: &sim[0], labels: &none };
+        assert_eq!(place(want, &[offer(0, 1), offer(1, 3), offer(2, 3)]), Ok(&ids[1]));
+        assert_eq!(place(want, &[]), Err(NoPlace::NoWorker));
+        assert_eq!(place(want, &[offer(0, 0)]), Err(NoPlace::Full));
+        let tried = Offer { tried: true, ..offer(0, 1) };
+        assert_eq!(place(want, &[tried, offer(1, 0)]), Err(NoPlace::Tried));
+        let leaving = Offer { leaving: true, ..offer(0, 1) };
+        assert_eq!(place(want, &[leaving]), Err(NoPlace::Leaving));
+        assert_eq!(place(Want { labels: &zone, ..want }, &[offer(0, 1)]), Err(NoPlace::NoLabels));
+        let other = AdapterName::parse("other").unwrap();
+        assert_eq!(place(Want { sdk: &other, ..want }, &[offer(0, 1)]), Err(NoPlace::NoAdapter));
+    }
+}

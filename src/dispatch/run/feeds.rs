@@ -1,0 +1,182 @@
+//! What comes to the dispatcher by itself: the three buckets' changes, the
+//! heartbeats, and the health of the connection.
+
+use std::{str::FromStr, sync::Arc};
+
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::Message;
+use crate::{
+    bus::{
+        Link, PublishError,
+        kv::{Bucket, Change},
+        messages::{Heartbeat, LeaseRecord},
+        subjects::{self, Topic, WorkerHeartbeat},
+    },
+    dispatch::{
+        io::{Input, Key, Record, Shelf},
+        lease::LeaseInput,
+    },
+    id::{RoomId, TaskId},
+    limits,
+    task::{RoomRecord, TaskRecord},
+};
+
+type Messages = mpsc::Sender<Message>;
+
+/// A value that is kept under its own name.
+pub(super) trait Kept: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// Where it is kept.
+    const SHELF: Shelf;
+    /// The key a text names, where it names one.
+    fn key(text: &str) -> Option<Key>;
+    /// As the core takes it.
+    fn record(self) -> Record;
+}
+
+impl Kept for TaskRecord {
+    const SHELF: Shelf = Shelf::Tasks;
+
+    fn key(text: &str) -> Option<Key> {
+        TaskId::from_str(text).ok().map(Key::Task)
+    }
+
+    fn record(self) -> Record {
+        Record::Task(Arc::new(self))
+    }
+}
+
+impl Kept for RoomRecord {
+    const SHELF: Shelf = Shelf::Rooms;
+
+    fn key(text: &str) -> Option<Key> {
+        RoomId::from_str(text).ok().map(Key::Room)
+    }
+
+    fn record(self) -> Record {
+        Record::Room(Arc::new(self))
+    }
+}
+
+/// Starts everything; dropping the result ends it.
+pub(super) async fn start(
+    link: &Link,
+    tasks: &Bucket<TaskRecord>,
+    rooms: &Bucket<RoomRecord>,
+    leases: &Bucket<LeaseRecord>,
+    messages: &Messages,
+) -> Result<JoinSet<()>, PublishError> {
+    let mut loops = JoinSet::new();
+    loops.spawn(heartbeats(link.subscribe(WorkerHeartbeat::ALL).await?, messages.clone()));
+    loops.spawn(health(link.clone(), messages.clone()));
+    loops.spawn(follow(tasks.clone(), messages.clone()));
+    loops.spawn(follow(rooms.clone(), messages.clone()));
+    loops.spawn(follow_leader(leases.clone(), messages.clone()));
+    Ok(loops)
+}
+
+async fn heartbeats(mut beats: crate::bus::Subscription, messages: Messages) {
+    while let Some(incoming) = beats.next().await {
+        match incoming.read::<Heartbeat>() {
+            Ok(beat) if WorkerHeartbeat(beat.worker.clone()).subject() == incoming.subject() => {
+                let _ = messages.send(Message::Core(Input::Heartbeat(Box::new(beat)))).await;
+            }
+            Ok(beat) => {
+                let subject = incoming.subject();
+                tracing::warn!(subject, worker = %beat.worker, "a heartbeat in another's name");
+            }
+            Err(error) => {
+                tracing::warn!(subject = incoming.subject(), error, "no heartbeat of ours");
+            }
+        }
+    }
+    let _ = messages.send(Message::Closed).await;
+}
+
+async fn health(link: Link, messages: Messages) {
+    let mut health = link.health();
+    loop {
+        let up = *health.borrow_and_update();
+        let input = if up { Input::BusUp } else { Input::BusDown };
+        if messages.send(Message::Core(input)).await.is_err() || health.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Follows a bucket, from its beginning again where the watch breaks.
+async fn follow<V: Kept>(bucket: Bucket<V>, messages: Messages) {
+    let mut told = false;
+    loop {
+        match bucket.watch().await {
+            Ok(mut watch) => {
+                let mut next = Some(Input::Watching(V::SHELF));
+                while let Some(input) = next {
+                    let all_told = input == Input::Current(V::SHELF);
+                    if messages.send(Message::Core(input)).await.is_err() {
+                        return;
+                    }
+                    if all_told && !std::mem::replace(&mut told, true) {
+                        let _ = messages.send(Message::Told).await;
+                    }
+                    next = change(&mut watch).await;
+                }
+            }
+            Err(error) => tracing::warn!(%error, bucket = ?V::SHELF, "cannot watch; trying again"),
+        }
+        tokio::time::sleep(limits::WRITE_RETRY).await;
+    }
+}
+
+/// The next change of a bucket as an input; none once the watch is broken.
+async fn change<V: Kept>(watch: &mut crate::bus::kv::Watch<V>) -> Option<Input> {
+    loop {
+        match watch.next().await {
+            Change::Put { key, entry } => {
+                let record = entry.value.record();
+                match V::key(&key).filter(|key| *key == record.key()) {
+                    Some(key) => {
+                        let revision = entry.revision;
+                        return Some(Input::Changed { key, revision, record: Some(record) });
+                    }
+                    None => tracing::warn!(key, "a record under another's key"),
+                }
+            }
+            Change::Deleted { key, revision } => match V::key(&key) {
+                Some(key) => return Some(Input::Changed { key, revision, record: None }),
+                None => tracing::warn!(key, "a key that is none of ours"),
+            },
+            Change::Unreadable { key, cause } => {
+                tracing::warn!(key, cause, "a value that is no record of ours");
+            }
+            Change::Current => return Some(Input::Current(V::SHELF)),
+            Change::Broken(cause) => {
+                tracing::warn!(bucket = ?V::SHELF, cause, "a watch broke; making a new one");
+                return None;
+            }
+        }
+    }
+}
+
+/// Follows the leader's lease. It is polled as well: an expiry can be told late.
+async fn follow_leader(leases: Bucket<LeaseRecord>, messages: Messages) {
+    loop {
+        if let Ok(mut watch) = leases.watch().await {
+            loop {
+                let seen = match watch.next().await {
+                    Change::Put { key, entry } if key == subjects::LEADER_KEY => {
+                        Some((entry.value, entry.revision))
+                    }
+                    Change::Deleted { key, .. } if key == subjects::LEADER_KEY => None,
+                    Change::Broken(_) => break,
+                    _ => continue,
+                };
+                if messages.send(Message::Lease(LeaseInput::Seen(seen))).await.is_err() {
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(limits::WRITE_RETRY).await;
+    }
+}

@@ -1,0 +1,315 @@
+//! The dispatcher on the bus: one loop that owns the core and the lease.
+//!
+//! It hands in what comes and does what comes out. It never waits for an answer:
+//! what takes time is a loop of its own, and its end is an input. The only
+//! decisions here are about this process: what is read from whom, and how it
+//! ends.
+
+mod calls;
+mod effects;
+mod feeds;
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::{Semaphore, mpsc};
+
+use self::{calls::Gate, effects::Hands};
+use super::{
+    core::Core,
+    io::{Answer, CallId, Input, Now, Output},
+    lease::{Lease, LeaseInput, LeaseOutput},
+};
+use crate::{
+    bus::{
+        BusOptions, ConnectError, Link, PublishError, Purpose,
+        kv::{Store, StoreError},
+        messages::{Leader, LeaseRecord, Refusal, RefusalCode},
+        service::{Request, Service},
+        subjects,
+    },
+    id::DispatcherId,
+    limits,
+    shutdown::{Phase, Phases},
+    task::{RoomRecord, TaskRecord},
+};
+
+/// What a dispatcher is told at its start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Its name.
+    pub id: DispatcherId,
+    /// Copies of each bucket it makes.
+    pub replicas: usize,
+}
+
+/// Why a dispatcher cannot work.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each is what it wraps")]
+pub enum RunError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Subscribe(#[from] PublishError),
+    /// The connection was closed for good.
+    #[error("the connection to {0} was closed: are the credentials still valid?")]
+    Closed(String),
+}
+
+/// What comes to the loop.
+#[derive(Debug)]
+pub(super) enum Message {
+    Core(Input),
+    Lease(LeaseInput),
+    /// A watch has told all that is there.
+    Told,
+    /// The heartbeats' subscription ended.
+    Closed,
+}
+
+fn now() -> Now {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { at: Instant::now(), unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
+}
+
+/// Runs a dispatcher until its process is told to end.
+///
+/// # Errors
+/// [`RunError`] says what is missing.
+pub async fn run(
+    options: &BusOptions,
+    settings: Settings,
+    mut phases: Phases,
+) -> Result<(), RunError> {
+    let name = format!("dispatcher-{}", settings.id);
+    let link = Link::connect(options, &name, Purpose::Control).await?;
+    let store = Store::new(&link, settings.replicas);
+    let tasks = store.bucket::<TaskRecord>(subjects::TASKS_BUCKET, None).await?;
+    let rooms = store.bucket::<RoomRecord>(subjects::ROOMS_BUCKET, None).await?;
+    let leases =
+        store.bucket::<LeaseRecord>(subjects::LEASES_BUCKET, Some(limits::LEASE_TTL)).await?;
+    store.ensure_events().await?;
+
+    let (messages, inbox) = mpsc::channel(limits::CONTROL_CAPACITY);
+    let feeds = feeds::start(&link, &tasks, &rooms, &leases, &messages).await?;
+    let (service, requests) = calls::serve(&link, &settings.id).await?;
+    let boot = uuid::Uuid::new_v4().simple().to_string();
+    let hands = Hands {
+        link: link.clone(),
+        tasks,
+        rooms,
+        leases,
+        messages,
+        events: effects::keep_events(&store),
+        slots: Arc::new(Semaphore::new(limits::DISPATCH_OPS)),
+    };
+    let shell = Shell {
+        core: Core::new(settings.id.clone(), now()),
+        lease: Lease::new(settings.id.clone(), boot),
+        hands,
+        gate: Gate::new(),
+        callers: HashMap::new(),
+        next_call: 0,
+        told: 0,
+        said: None,
+        settings,
+    };
+    let result = shell.run(service, inbox, requests, &mut phases).await;
+    drop(feeds);
+    link.flush().await;
+    result
+}
+
+/// The loop's state.
+struct Shell {
+    core: Core,
+    lease: Lease,
+    hands: Hands,
+    gate: Gate,
+    callers: HashMap<CallId, Request>,
+    next_call: u64,
+    /// Watches that have told all that is there.
+    told: u8,
+    /// When the service's data were last set.
+    said: Option<Instant>,
+    settings: Settings,
+}
+
+impl Shell {
+    async fn run(
+        mut self,
+        service: Service,
+        mut inbox: mpsc::Receiver<Message>,
+        mut requests: mpsc::Receiver<Request>,
+        phases: &mut Phases,
+    ) -> Result<(), RunError> {
+        self.lease(LeaseInput::Tick);
+        loop {
+            let due = [self.core.deadline(), self.lease.deadline()].into_iter().flatten().min();
+            let due = due.unwrap_or_else(|| Instant::now() + limits::HEARTBEAT);
+            tokio::select! {
+                () = phases.reached(Phase::LameDuck) => break,
+                () = tokio::time::sleep_until(due.into()) => self.tick(),
+                message = inbox.recv() => match message {
+                    Some(Message::Closed) | None => {
+                        return Err(RunError::Closed(self.hands.link.url().to_owned()));
+                    }
+                    Some(message) => self.take(message),
+                },
+                request = requests.recv() => match request {
+                    Some(request) => self.call(request),
+                    None => return Err(RunError::Closed(self.hands.link.url().to_owned())),
+                },
+            }
+            self.tell(&service);
+        }
+        drop(service);
+        drop(requests);
+        self.leave(inbox, phases).await;
+        Ok(())
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            // Whoever was paused stops leading before it does anything else.
+            Message::Core(input) => {
+                if self.lease.deadline().is_some_and(|due| due <= Instant::now()) {
+                    self.lease(LeaseInput::Tick);
+                }
+                self.core(input);
+            }
+            Message::Lease(input) => {
+                if input != LeaseInput::Unknown {
+                    self.core(Input::Heard);
+                }
+                self.lease(input);
+            }
+            Message::Told => {
+                self.told += 1;
+                if self.told == 2 {
+                    let (id, url) = (&self.settings.id, self.hands.link.url());
+                    tracing::info!(%id, %url, "ready");
+                }
+            }
+            Message::Closed => (),
+        }
+    }
+
+    fn tick(&mut self) {
+        self.lease(LeaseInput::Tick);
+        self.core(Input::Tick);
+    }
+
+    fn core(&mut self, input: Input) {
+        for output in self.core.handle(input, now()) {
+            match output {
+                Output::Answer { call, answer } => self.answer(call, answer),
+                output => self.hands.apply(output),
+            }
+        }
+    }
+
+    fn lease(&mut self, input: LeaseInput) {
+        for output in self.lease.handle(input, now()) {
+            match output {
+                LeaseOutput::Elected => {
+                    tracing::info!(term = self.lease.term(), "leading");
+                    self.core(Input::Elected);
+                }
+                LeaseOutput::Deposed => {
+                    tracing::info!(term = self.lease.term(), "leading no more");
+                    self.core(Input::Deposed);
+                }
+                output => self.hands.apply_lease(output),
+            }
+        }
+    }
+
+    // ---- callers ----
+
+    fn call(&mut self, request: Request) {
+        if self.callers.len() >= limits::CALLS_MAX {
+            let refusal = Refusal {
+                retry_after_ms: 200,
+                ..Refusal::new(
+                    RefusalCode::RateLimited,
+                    format!("{} requests are under way: come back", limits::CALLS_MAX),
+                )
+            };
+            return refuse(request, refusal);
+        }
+        match calls::read(&request, &self.gate) {
+            Ok(calls::Read::Core(asked)) => {
+                let call = CallId(self.next_call);
+                self.next_call += 1;
+                self.callers.insert(call, request);
+                self.core(Input::Call { call, request: asked });
+            }
+            Ok(calls::Read::Leader) => {
+                let leader = Leader {
+                    leader: self.lease.leader(),
+                    answered_by: self.settings.id.clone(),
+                    term: self.lease.term(),
+                };
+                tokio::spawn(async move { request.answer(&leader).await });
+            }
+            Ok(calls::Read::Drain(drain)) => self.hands.drain(request, drain),
+            Err(refusal) => refuse(request, refusal),
+        }
+    }
+
+    fn answer(&mut self, call: CallId, answer: Result<Answer, Refusal>) {
+        let Some(request) = self.callers.remove(&call) else { return };
+        // Sending waits while the server is away; the loop does not.
+        tokio::spawn(async move {
+            match answer {
+                Ok(Answer::Submitted(message)) => request.answer(&message).await,
+                Ok(Answer::Task(message)) => request.answer(&message).await,
+                Ok(Answer::Listed(message)) => request.answer(&message).await,
+                Ok(Answer::Workers(message)) => request.answer(&message).await,
+                Err(refusal) => request.refuse(&refusal).await,
+            }
+        });
+    }
+
+    /// Sets what `nats micro stats` shows, once a second.
+    fn tell(&mut self, service: &Service) {
+        if self.said.is_some_and(|said| said.elapsed() < Duration::from_secs(1)) {
+            return;
+        }
+        self.said = Some(Instant::now());
+        service.set_data(serde_json::json!({
+            "leads": self.lease.leads(),
+            "leader": self.lease.leader(),
+            "term": self.lease.term(),
+            "queue": self.core.queue_len(),
+            "workers": self.core.workers_len(),
+            "tasks": self.core.tasks_len(),
+        }));
+    }
+
+    /// Hands the lease over and answers whoever still waits.
+    async fn leave(mut self, mut inbox: mpsc::Receiver<Message>, phases: &mut Phases) {
+        self.lease(LeaseInput::Resign);
+        let end = Instant::now() + limits::REQUEST_TIMEOUT;
+        while !(self.lease.is_idle() && self.callers.is_empty()) {
+            tokio::select! {
+                () = phases.reached(Phase::Stop) => return,
+                () = tokio::time::sleep_until(end.into()) => return,
+                message = inbox.recv() => match message {
+                    Some(message) => self.take(message),
+                    None => return,
+                },
+            }
+        }
+    }
+}
+
+fn refuse(request: Request, refusal: Refusal) {
+    tokio::spawn(async move { request.refuse(&refusal).await });
+}

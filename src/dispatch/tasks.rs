@@ -1,0 +1,316 @@
+//! One task at a time: what its record, its room and its worker's last report
+//! say comes next.
+
+use std::time::Instant;
+
+use super::{
+    core::Core,
+    io::{NoAnswer, Output},
+    memory::{Ask, Plan, Timer},
+};
+use crate::{
+    bus::messages::{Assign, SessionReport, SessionState, Verdict},
+    id::{TaskId, WorkerId},
+    limits,
+    task::{TaskRecord, TaskState},
+};
+
+impl Core {
+    /// Does what comes next for a task.
+    pub(super) fn step(&mut self, task: &TaskId) {
+        if self.tasks.is_due(task, self.now.at) {
+            self.read_task(task);
+        }
+        if !self.tasks.is_busy(task) {
+            self.serve(task);
+        }
+        if self.tasks.is_busy(task) || !self.schedules() {
+            return;
+        }
+        let Some(record) = self.tasks.get(task).cloned() else { return self.forget(task) };
+        match record.state {
+            state if state.is_terminal() => self.forget(task),
+            TaskState::Pending => self.step_pending(&record),
+            _ => self.step_given(&record),
+        }
+    }
+
+    fn forget(&mut self, task: &TaskId) {
+        self.plans.remove(task);
+        self.claims.remove(task);
+        self.timers.set(Timer::Task(task.clone()), None);
+    }
+
+    pub(super) fn plan(&mut self, task: &TaskId) -> &mut Plan {
+        self.plans.entry(task.clone()).or_default()
+    }
+
+    fn step_pending(&mut self, record: &TaskRecord) {
+        if let Some(claim) = self.claims.get(&record.task) {
+            if !claim.granted {
+                return; // the store's answer steps this task again
+            }
+            let last = self.rooms.get(&record.spec.room).map(|room| room.epoch);
+            if last == Some(claim.epoch) && claim.epoch > record.epoch {
+                let (worker, epoch) = (claim.worker.clone(), claim.epoch);
+                return self.change(record, TaskState::Assigned, "", |next| {
+                    next.worker = Some(worker);
+                    next.epoch = epoch;
+                });
+            }
+            // Another leader has claimed the room since.
+            self.claims.remove(&record.task);
+            self.places.again(record);
+        }
+        if let Some(report) = self.report(record) {
+            // Its worker was taken for gone and is back before anybody else got
+            // the task.
+            match report.state {
+                SessionState::Done | SessionState::Failed => return self.end_as(record, &report),
+                SessionState::Starting | SessionState::Running => {
+                    if self.claim_stands(record) {
+                        return self.change(
+                            record,
+                            TaskState::Assigned,
+                            "its worker is back",
+                            |_| (),
+                        );
+                    }
+                }
+            }
+        }
+        let within = std::time::Duration::from_secs(record.spec.start_within_s);
+        let expires = match self.plan(&record.task).expires {
+            Some((since, at)) if since == record.pending_ms => at,
+            _ => self.moment(record.pending_ms, within),
+        };
+        let now = self.now.at;
+        let plan = self.plan(&record.task);
+        plan.expires = Some((record.pending_ms, expires));
+        if expires <= now {
+            let why = plan.waits.as_ref().map_or(record.reason.as_str(), |(why, _)| why);
+            let reason = format!("no worker took it within {} s: {why}", within.as_secs());
+            return self.change(record, TaskState::Expired, &reason, |_| ());
+        }
+        self.wake(&record.task);
+        self.tell_why(record);
+    }
+
+    /// Has a task that waits stepped again when something about it is due.
+    pub(super) fn wake(&mut self, task: &TaskId) {
+        let now = self.now.at;
+        let Some(plan) = self.plans.get(task) else { return };
+        let next = [
+            plan.expires.map(|(_, at)| at),
+            plan.rests_until,
+            plan.room_left,
+            plan.waits.as_ref().map(|(_, since)| *since + limits::WAIT_REASON_AFTER),
+        ];
+        let next = next.into_iter().flatten().filter(|at| *at > now).min();
+        self.timers.set(Timer::Task(task.clone()), next);
+    }
+
+    /// Writes into a task that waits why it does.
+    fn tell_why(&mut self, record: &TaskRecord) {
+        let Some((why, since)) = &self.plan(&record.task).waits else { return };
+        let (why, since) = (why.clone(), *since);
+        if since + limits::WAIT_REASON_AFTER <= self.now.at && why != record.reason {
+            self.change(record, TaskState::Pending, &why, |_| ());
+        }
+    }
+
+    fn step_given(&mut self, record: &TaskRecord) {
+        let ours = self.claims.remove(&record.task);
+        let Some(worker) = record.worker.clone() else {
+            return self.requeue(record, "it was given to nobody");
+        };
+        let ends = self.ends(record);
+        if ends.is_some_and(|at| at <= self.now.at) {
+            return self.change(record, TaskState::Done, "its max_duration_s is over", |_| ());
+        }
+        self.timers.set(Timer::Task(record.task.clone()), ends);
+        if self.workers.get(&worker).is_some_and(|worker| worker.gone) {
+            return self.requeue(record, &format!("worker {worker} is gone"));
+        }
+        let claimed = self.rooms.get(&record.spec.room).map(|room| room.epoch);
+        if claimed > Some(record.epoch) && !self.rooms.is_busy(&record.spec.room) {
+            return self.requeue(record, "its room was claimed again");
+        }
+        if ours.is_some_and(|claim| claim.granted && claim.epoch == record.epoch) {
+            self.plan(&record.task).ask = Ask::Due;
+        }
+        match self.report(record) {
+            Some(report) => {
+                self.plan(&record.task).missing = None;
+                match (report.state, record.state) {
+                    (SessionState::Done | SessionState::Failed, _) => self.end_as(record, &report),
+                    (SessionState::Starting, TaskState::Assigned) => {
+                        self.change(record, TaskState::Starting, "", |_| ());
+                    }
+                    (SessionState::Running, TaskState::Assigned | TaskState::Starting) => {
+                        let now = self.now.unix_ms;
+                        self.change(record, TaskState::Running, "", |next| {
+                            next.started_ms.get_or_insert(now);
+                        });
+                    }
+                    _ => (),
+                }
+            }
+            None if record.state == TaskState::Assigned => self.ask(record, &worker),
+            None => self.miss(record, &worker),
+        }
+    }
+
+    fn ends(&mut self, record: &TaskRecord) -> Option<Instant> {
+        let started = record.started_ms?;
+        let span = match record.spec.max_duration_s {
+            0 => limits::TASK_MAX_DURATION,
+            seconds => std::time::Duration::from_secs(seconds),
+        };
+        let at = match self.plan(&record.task).ends {
+            Some((since, at)) if since == started => at,
+            _ => self.moment(started, span),
+        };
+        self.plan(&record.task).ends = Some((started, at));
+        Some(at)
+    }
+
+    /// A task that was given away and that its worker does not report. An epoch
+    /// is asked for once, by whoever made its claim: a worker that was restarted
+    /// in between would else begin it a second time. Whoever finds it given away
+    /// waits for the report, and claims anew where none comes.
+    fn ask(&mut self, record: &TaskRecord, worker: &WorkerId) {
+        let judges = self.judges_from <= self.now.at;
+        match std::mem::take(&mut self.plan(&record.task).ask) {
+            Ask::Due => self.give(record, worker),
+            Ask::Out => self.plan(&record.task).ask = Ask::Out,
+            Ask::No => self.miss(record, worker),
+            Ask::Said(Ok(verdict)) if verdict.accepted => {
+                self.plan(&record.task).tried.clear();
+                self.miss(record, worker);
+            }
+            Ask::Said(Ok(verdict)) if verdict.fatal => {
+                let reason = format!("worker {worker}: {}", shortened(&verdict.reason));
+                self.change(record, TaskState::Failed, &reason, |_| ());
+            }
+            Ask::Said(Ok(verdict)) => {
+                self.try_another(&record.task, worker);
+                let reason = format!("worker {worker} refused: {}", shortened(&verdict.reason));
+                self.requeue(record, &reason);
+            }
+            // Our own connection may be at fault: it shows whether it heard us.
+            Ask::Said(Err(_)) if !judges => self.miss(record, worker),
+            Ask::Said(Err(why)) => {
+                self.try_another(&record.task, worker);
+                let how = match why {
+                    NoAnswer::NoResponder => "is not there",
+                    NoAnswer::TimedOut => "did not answer in time",
+                };
+                self.requeue(record, &format!("worker {worker} {how}"));
+            }
+        }
+    }
+
+    fn give(&mut self, record: &TaskRecord, worker: &WorkerId) {
+        let room = &record.spec.room;
+        let Some(claim) = self.rooms.get(room).filter(|_| self.claim_stands(record)) else {
+            return self.requeue(record, "its room's claim is lost");
+        };
+        let assign = Box::new(Assign {
+            task: record.task.clone(),
+            room: room.clone(),
+            epoch: record.epoch,
+            sdk: record.spec.sdk.clone(),
+            params: record.spec.params.clone(),
+            pull: record.spec.pull_or_default(),
+            push: record.spec.push.clone(),
+            origin_us: claim.origin_us,
+        });
+        self.plan(&record.task).ask = Ask::Out;
+        self.out.push(Output::Assign { worker: worker.clone(), assign });
+    }
+
+    /// A worker answered, or not, whether it takes a task.
+    pub(super) fn assigned(
+        &mut self,
+        worker: &WorkerId,
+        assign: &Assign,
+        answer: Result<Verdict, NoAnswer>,
+    ) {
+        if answer == Err(NoAnswer::NoResponder) {
+            self.nobody_there(worker);
+        }
+        let current = self.tasks.get(&assign.task).is_some_and(|record| {
+            record.epoch == assign.epoch && record.worker.as_ref() == Some(worker)
+        });
+        if let Some(plan) = self.plans.get_mut(&assign.task)
+            && current
+            && matches!(plan.ask, Ask::Out)
+        {
+            plan.ask = Ask::Said(answer);
+            self.touch(&assign.task);
+        }
+    }
+
+    /// The worker beats and does not report the task.
+    fn miss(&mut self, record: &TaskRecord, worker: &WorkerId) {
+        let now = self.now.at;
+        let (since, beats) = *self.plan(&record.task).missing.get_or_insert((now, 0));
+        let over = since + limits::SESSION_MISSING;
+        if over <= now && beats >= 2 {
+            self.requeue(record, &format!("worker {worker} lost it"));
+        }
+    }
+
+    /// A heartbeat came that does not report the task.
+    pub(super) fn missed(&mut self, task: &TaskId) {
+        if self.leads {
+            if let Some((_, beats)) = &mut self.plan(task).missing {
+                *beats = beats.saturating_add(1);
+            }
+            self.touch(task);
+        }
+    }
+
+    /// Whether the room is claimed for exactly this assignment.
+    pub(super) fn claim_stands(&self, record: &TaskRecord) -> bool {
+        self.rooms.get(&record.spec.room).is_some_and(|room| {
+            room.task.as_ref() == Some(&record.task)
+                && room.worker == record.worker
+                && room.epoch == record.epoch
+        })
+    }
+
+    /// What the worker last said about the task's last assignment.
+    fn report(&self, record: &TaskRecord) -> Option<SessionReport> {
+        let worker = self.workers.get(record.worker.as_ref()?)?;
+        // The last words of somebody who is silent are no reason to go back.
+        if worker.gone || (record.state == TaskState::Pending && !self.is_lively(worker)) {
+            return None;
+        }
+        let key = (record.task.clone(), record.epoch);
+        Some(worker.sessions.get(&key)?.report.clone())
+    }
+
+    fn end_as(&mut self, record: &TaskRecord, report: &SessionReport) {
+        let end = match report.state {
+            SessionState::Failed => TaskState::Failed,
+            _ => TaskState::Done,
+        };
+        self.change(record, end, &shortened(&report.reason), |_| ());
+    }
+
+    fn requeue(&mut self, record: &TaskRecord, reason: &str) {
+        let now = self.now.unix_ms;
+        self.change(record, TaskState::Pending, reason, |next| next.pending_ms = now);
+    }
+}
+
+/// A reason that fits an event.
+pub(super) fn shortened(reason: &str) -> String {
+    let mut end = reason.len().min(limits::REASON_MAX_BYTES);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    reason[..end].to_owned()
+}

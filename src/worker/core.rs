@@ -1,0 +1,458 @@
+//! What a worker decides: which tasks it takes, when an adapter is started,
+//! started again or made to leave, what a session ended as, and when the
+//! dispatchers must hear of it.
+//!
+//! It is handed inputs and the time and returns what to do. It knows nothing of
+//! pipes, audio or the bus; that is `run`'s and [`super::plane`]'s.
+
+mod adapters;
+mod session;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use self::session::{Adapter, Child, LastWord, Session};
+pub use self::session::{Ended, SessionKey};
+use crate::{
+    bus::messages::{
+        Assign, Heartbeat, Inventory, Load, Revoke, SessionReport, Verdict, WorkerPhase,
+    },
+    id::{AdapterName, RoomId, TaskId, WorkerId},
+    limits,
+    sdk::process::ChildKey,
+    task::Epoch,
+};
+
+/// Names a request, so that the shell finds whom to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Why the configured adapters cannot serve a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// In words.
+    pub reason: String,
+    /// Whether every worker would say so: the task itself is wrong.
+    pub fatal: bool,
+}
+
+/// What a worker is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct About {
+    /// Its id.
+    pub worker: WorkerId,
+    /// Made anew at each start.
+    pub boot: String,
+    /// Its version.
+    pub version: String,
+    /// The adapters it can start.
+    pub adapters: Vec<AdapterName>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Sessions it runs at most.
+    pub sessions_max: usize,
+}
+
+/// What happens to a worker.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the fields are what the variants' texts name")]
+pub enum Input {
+    /// A dispatcher gives it a task; `fit` is what the configuration says of it.
+    Assign { ticket: Ticket, assign: Box<Assign>, fit: Result<(), Unfit> },
+    /// A dispatcher takes a task away, or has taken note of its end.
+    Revoke { ticket: Ticket, revoke: Revoke },
+    /// Somebody wants it empty.
+    Drain { ticket: Ticket },
+    /// The room was claimed under this epoch.
+    Claimed { room: RoomId, epoch: Epoch },
+    /// The process runs.
+    Spawned(ChildKey),
+    /// The process could not be started; `hopeless` where another try is no use.
+    NotSpawned { child: ChildKey, reason: String, hopeless: bool },
+    /// The adapter is in the room.
+    Joined(ChildKey),
+    /// The adapter breaks the protocol and cannot be worked with.
+    Broken { child: ChildKey, why: String },
+    /// The adapter says that the room is lost.
+    Fatal { child: ChildKey, why: String },
+    /// The adapter says farewell.
+    Bye { child: ChildKey, reason: String },
+    /// The adapter writes no more.
+    Closed(ChildKey),
+    /// The process has ended.
+    Exited { child: ChildKey, ended: Ended },
+    /// All that the process had written was read.
+    Drained(ChildKey),
+    /// The load was measured.
+    Load(Load),
+    /// The worker must leave: it gives its rooms back.
+    Leave,
+    /// Time has passed.
+    Tick,
+}
+
+/// What a worker does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Answer this request.
+    Answer(Ticket, Verdict),
+    /// Make a place for the room of this task.
+    Open(SessionKey, TaskId),
+    /// Start the adapter of this task.
+    Start(ChildKey, TaskId),
+    /// Hand the pipes of this process to the room.
+    Attach(ChildKey, SessionKey),
+    /// The process is gone: read what is left in its pipe and say
+    /// [`Input::Drained`].
+    Drain(ChildKey, SessionKey),
+    /// Make this process leave the room in an orderly way.
+    Leave(ChildKey, SessionKey),
+    /// Make this process end: it did not do as it must.
+    Terminate(ChildKey),
+    /// End the room's tracks.
+    Close(SessionKey),
+    /// Send a heartbeat.
+    Beat,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Core {
+    about: About,
+    phase: WorkerPhase,
+    load: Load,
+    sessions: BTreeMap<TaskId, Session>,
+    children: BTreeMap<ChildKey, Child>,
+    /// The highest epoch seen of each room, and when it was of use last.
+    epochs: BTreeMap<RoomId, (Epoch, Instant)>,
+    /// Tasks that were taken away, up to which epoch and when: the assignment
+    /// may come after its revocation.
+    revoked: BTreeMap<TaskId, (Epoch, Instant)>,
+    keys: u64,
+    beats: u64,
+    born: Instant,
+    last_beat: Option<Instant>,
+    /// Something changed that the dispatchers have not heard.
+    news: bool,
+}
+
+impl Core {
+    /// A worker without sessions.
+    #[must_use]
+    pub fn new(about: About, now: Instant) -> Self {
+        let load = Load {
+            sessions_max: about.sessions_max,
+            session_cost: limits::SESSION_COST,
+            ..Load::default()
+        };
+        Self {
+            about,
+            load,
+            phase: WorkerPhase::default(),
+            sessions: BTreeMap::new(),
+            children: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+            revoked: BTreeMap::new(),
+            keys: 0,
+            beats: 0,
+            born: now,
+            last_beat: None,
+            news: true,
+        }
+    }
+
+    /// Takes an input and returns what to do, in order.
+    pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Output> {
+        let mut out = Vec::new();
+        match input {
+            Input::Assign { ticket, assign, fit } => {
+                let verdict = self.assign(*assign, fit, now, &mut out);
+                out.push(Output::Answer(ticket, verdict));
+            }
+            Input::Revoke { ticket, revoke } => {
+                self.revoke(&revoke, now, &mut out);
+                out.push(Output::Answer(ticket, accepted()));
+            }
+            Input::Drain { ticket } => {
+                self.phase = WorkerPhase::LameDuck;
+                self.news = true;
+                out.push(Output::Answer(ticket, accepted()));
+            }
+            Input::Claimed { room, epoch } => self.claimed(&room, epoch, now, &mut out),
+            Input::Spawned(child) => self.spawned(child, &mut out),
+            Input::NotSpawned { child, reason, hopeless } => {
+                let ended = Ended { clean: false, hopeless, text: reason };
+                self.conclude(child, ended, now, &mut out);
+            }
+            Input::Joined(child) => self.joined(child),
+            Input::Broken { child, why } => self.broken(child, why, &mut out),
+            Input::Fatal { child, why } => {
+                self.last_word(child, Some(LastWord::Fatal(why)), &mut out);
+            }
+            Input::Bye { child, reason } => {
+                self.last_word(child, Some(LastWord::Bye(reason)), &mut out);
+            }
+            Input::Closed(child) => self.last_word(child, None, &mut out),
+            Input::Exited { child, ended } => self.exited(child, ended, &mut out),
+            Input::Drained(child) => {
+                if let Some(ended) = self.children.get_mut(&child).and_then(|it| it.ended.take()) {
+                    self.conclude(child, ended, now, &mut out);
+                }
+            }
+            Input::Load(load) => {
+                self.load = Load { sessions_max: self.about.sessions_max, ..load };
+            }
+            Input::Leave => self.leave(&mut out),
+            Input::Tick => (),
+        }
+        self.expire(now, &mut out);
+        self.beat(now, &mut out);
+        out
+    }
+
+    /// When [`Input::Tick`] is due.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        let beat = self.next_beat();
+        self.sessions.values().filter_map(Session::deadline).fold(beat, Instant::min)
+    }
+
+    /// The heartbeat of this moment.
+    pub fn heartbeat(&mut self, time_ms: u64) -> Heartbeat {
+        let seq = self.beats;
+        self.beats += 1;
+        Heartbeat {
+            worker: self.about.worker.clone(),
+            boot: self.about.boot.clone(),
+            seq,
+            phase: self.phase,
+            version: self.about.version.clone(),
+            load: self.load.clone(),
+            adapters: self.about.adapters.clone(),
+            labels: self.about.labels.clone(),
+            sessions: self.reports(),
+            time_ms,
+        }
+    }
+
+    /// What the worker has in hand.
+    #[must_use]
+    pub fn inventory(&self) -> Inventory {
+        Inventory { worker: self.about.worker.clone(), sessions: self.reports() }
+    }
+
+    /// What was assigned of a task that runs here.
+    #[must_use]
+    pub fn assigned(&self, task: &TaskId) -> Option<&Assign> {
+        self.sessions.get(task).map(|session| &session.assign)
+    }
+
+    /// The rooms served.
+    #[must_use]
+    pub fn rooms(&self) -> Vec<RoomId> {
+        let live = self.sessions.values().filter(|session| session.is_live());
+        live.map(|session| session.assign.room.clone()).collect()
+    }
+
+    /// How many sessions of an adapter have not ended.
+    #[must_use]
+    pub fn live_of(&self, sdk: &AdapterName) -> usize {
+        let live = self.sessions.values().filter(|session| session.is_live());
+        live.filter(|session| session.assign.sdk == *sdk).count()
+    }
+
+    /// Whether a process is alive or about to be.
+    #[must_use]
+    pub fn has_children(&self) -> bool {
+        !self.children.is_empty()
+    }
+
+    /// How many sessions have not ended.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.sessions.values().filter(|session| session.is_live()).count()
+    }
+
+    fn reports(&self) -> Vec<SessionReport> {
+        self.sessions.values().map(Session::report).collect()
+    }
+
+    // ---- what dispatchers want ----
+
+    fn assign(
+        &mut self,
+        assign: Assign,
+        fit: Result<(), Unfit>,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) -> Verdict {
+        if let Some(session) = self.sessions.get(&assign.task)
+            && session.is_live()
+            && session.assign.epoch == assign.epoch
+        {
+            // The answer to the first one was lost.
+            return accepted();
+        }
+        if self.phase == WorkerPhase::LameDuck {
+            return refused("this worker is a lame duck: it takes no more rooms", false);
+        }
+        if let Err(unfit) = fit {
+            return refused(unfit.reason, unfit.fatal);
+        }
+        if let Some((known, _)) = self.epochs.get(&assign.room)
+            && *known >= assign.epoch
+        {
+            let text = format!("epoch {} of the room is over: {known} is known", assign.epoch);
+            return refused(text, false);
+        }
+        if self.revoked.get(&assign.task).is_some_and(|(known, _)| *known >= assign.epoch) {
+            return refused(format!("epoch {} was taken away again", assign.epoch), false);
+        }
+        let before = self.in_room(&assign.room).or_else(|| {
+            let same = self.sessions.get(&assign.task)?;
+            Some(same.assign.task.clone())
+        });
+        let replaces = before.as_ref().is_some_and(|task| self.sessions[task].is_live());
+        if self.live() >= self.about.sessions_max && !replaces {
+            return refused("this worker is full", false);
+        }
+        if let Some(task) = before {
+            self.end(&task, out);
+        }
+        self.epochs.insert(assign.room.clone(), (assign.epoch, now));
+        let (task, key) = (assign.task.clone(), SessionKey(self.key()));
+        out.push(Output::Open(key, task.clone()));
+        self.sessions.insert(task.clone(), Session::new(key, assign));
+        self.start(&task, now, out);
+        self.news = true;
+        accepted()
+    }
+
+    fn revoke(&mut self, revoke: &Revoke, now: Instant, out: &mut Vec<Output>) {
+        if self.revoked.len() < limits::QUEUE_MAX {
+            let known = self.revoked.entry(revoke.task.clone()).or_insert((revoke.epoch, now));
+            *known = (known.0.max(revoke.epoch), now);
+        }
+        let Some(session) = self.sessions.get(&revoke.task) else { return };
+        if session.assign.epoch <= revoke.epoch {
+            self.end(&revoke.task, out);
+        }
+    }
+
+    fn claimed(&mut self, room: &RoomId, epoch: Epoch, now: Instant, out: &mut Vec<Output>) {
+        let Some(task) = self.in_room(room) else { return };
+        if self.sessions[&task].assign.epoch < epoch {
+            self.epochs.insert(room.clone(), (epoch, now));
+            self.end(&task, out);
+        }
+    }
+
+    fn leave(&mut self, out: &mut Vec<Output>) {
+        self.phase = WorkerPhase::LameDuck;
+        let all: Vec<TaskId> = self.sessions.keys().cloned().collect();
+        for task in all {
+            self.end(&task, out);
+        }
+        self.last_beat = None;
+    }
+
+    /// The live session in a room.
+    fn in_room(&self, room: &RoomId) -> Option<TaskId> {
+        let mut live = self.sessions.values().filter(|session| session.is_live());
+        live.find(|session| session.assign.room == *room).map(|it| it.assign.task.clone())
+    }
+
+    /// Forgets a session, and stops what runs of it.
+    fn end(&mut self, task: &TaskId, out: &mut Vec<Output>) {
+        let Some(session) = self.sessions.remove(task) else { return };
+        self.news = true;
+        if session.is_live() {
+            if let Some(child) = session.adapter.child() {
+                out.push(Output::Leave(child, session.key));
+            }
+            out.push(Output::Close(session.key));
+        }
+    }
+
+    fn key(&mut self) -> u64 {
+        self.keys += 1;
+        self.keys
+    }
+
+    // ---- time ----
+
+    fn expire(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let due: Vec<TaskId> = self
+            .sessions
+            .values()
+            .filter(|session| session.deadline().is_some_and(|due| due <= now))
+            .map(|session| session.assign.task.clone())
+            .collect();
+        for task in due {
+            match self.sessions[&task].adapter {
+                Adapter::Waiting(_) => self.start(&task, now, out),
+                Adapter::Starting(child, _) => {
+                    if let Some(session) = self.sessions.get_mut(&task) {
+                        session.adapter = Adapter::Stopping(child);
+                    }
+                    let why = format!("it did not join within {:?}", limits::JOIN_TIMEOUT);
+                    self.broken(child, why, out);
+                }
+                Adapter::Joined(_) | Adapter::Stopping(_) => (),
+                Adapter::None => {
+                    self.sessions.remove(&task);
+                    self.news = true;
+                }
+            }
+        }
+    }
+
+    /// Forgets the epochs of rooms that were left long ago.
+    fn forget(&mut self, now: Instant) {
+        let live: BTreeSet<&RoomId> =
+            self.sessions.values().map(|session| &session.assign.room).collect();
+        self.epochs.retain(|room, (_, seen)| {
+            if live.contains(room) {
+                *seen = now;
+            }
+            now.saturating_duration_since(*seen) < limits::EPOCH_KEEP
+        });
+        self.revoked.retain(|_, (_, at)| now.saturating_duration_since(*at) < limits::EPOCH_KEEP);
+    }
+
+    fn next_beat(&self) -> Instant {
+        match self.last_beat {
+            Some(last) => last + if self.news { self.pace() } else { limits::HEARTBEAT },
+            None => self.born,
+        }
+    }
+
+    /// Between two heartbeats that tell of changes: the more sessions, the more
+    /// changes go into one.
+    fn pace(&self) -> Duration {
+        let share = u32::try_from(self.sessions.len() / 100).unwrap_or(u32::MAX);
+        limits::HEARTBEAT_NEWS.saturating_mul(1 + share).min(limits::HEARTBEAT)
+    }
+
+    fn beat(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if self.last_beat.is_none() || self.next_beat() <= now {
+            self.last_beat = Some(now);
+            self.news = false;
+            self.forget(now);
+            out.push(Output::Beat);
+        }
+    }
+}
+
+fn accepted() -> Verdict {
+    Verdict { accepted: true, reason: String::new(), fatal: false }
+}
+
+fn refused(reason: impl Into<String>, fatal: bool) -> Verdict {
+    Verdict { accepted: false, reason: reason.into(), fatal }
+}
+
+#[cfg(test)]
+mod tests;

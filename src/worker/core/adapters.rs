@@ -1,0 +1,122 @@
+//! What becomes of a session as its adapter starts, joins, speaks and ends.
+
+use std::time::Instant;
+
+use super::{
+    Core, Output,
+    session::{Adapter, Child, Ended, LastWord, Session},
+};
+use crate::{bus::messages::SessionState, id::TaskId, limits, sdk::process::ChildKey};
+
+impl Core {
+    pub(super) fn start(&mut self, task: &TaskId, now: Instant, out: &mut Vec<Output>) {
+        let child = ChildKey(self.key());
+        let Some(session) = self.sessions.get_mut(task) else { return };
+        session.adapter = Adapter::Starting(child, now + limits::JOIN_TIMEOUT);
+        self.children.insert(child, Child::new(task.clone(), session.key));
+        out.push(Output::Start(child, task.clone()));
+    }
+
+    /// The session this process serves, unless that has ended or has another.
+    fn served(&mut self, child: ChildKey) -> Option<&mut Session> {
+        let task = &self.children.get(&child)?.task;
+        let session = self.sessions.get_mut(task)?;
+        (session.adapter.child() == Some(child)).then_some(session)
+    }
+
+    pub(super) fn spawned(&mut self, child: ChildKey, out: &mut Vec<Output>) {
+        let Some(it) = self.children.get_mut(&child) else { return };
+        it.spawned = true;
+        let (session, ended) = (it.session, it.ended.is_some());
+        out.push(Output::Attach(child, session));
+        if self.served(child).is_none() && !ended {
+            out.push(Output::Leave(child, session));
+        }
+        if ended {
+            out.push(Output::Drain(child, session));
+        }
+    }
+
+    pub(super) fn joined(&mut self, child: ChildKey) {
+        let Some(session) = self.served(child) else { return };
+        session.adapter = Adapter::Joined(child);
+        if session.state == SessionState::Starting {
+            session.state = SessionState::Running;
+            self.news = true;
+        }
+        if let Some(it) = self.children.get_mut(&child) {
+            it.joined = true;
+        }
+    }
+
+    pub(super) fn broken(&mut self, child: ChildKey, why: String, out: &mut Vec<Output>) {
+        let Some(it) = self.children.get_mut(&child) else { return };
+        if it.ended.is_none() {
+            out.push(Output::Terminate(child));
+        }
+        it.last_word.get_or_insert(LastWord::Broken(why));
+    }
+
+    /// The adapter has no more to say: its process is given time to end.
+    pub(super) fn last_word(
+        &mut self,
+        child: ChildKey,
+        word: Option<LastWord>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(it) = self.children.get_mut(&child) else { return };
+        if it.ended.is_none() {
+            out.push(Output::Leave(child, it.session));
+        }
+        it.last_word = it.last_word.take().or(word);
+    }
+
+    pub(super) fn exited(&mut self, child: ChildKey, ended: Ended, out: &mut Vec<Output>) {
+        let Some(it) = self.children.get_mut(&child) else { return };
+        it.ended = Some(ended);
+        if it.spawned {
+            // Its last words may still be in the pipe.
+            out.push(Output::Drain(child, it.session));
+        }
+    }
+
+    /// Decides what becomes of a session whose adapter has ended.
+    pub(super) fn conclude(
+        &mut self,
+        child: ChildKey,
+        ended: Ended,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        let serves = self.served(child).is_some();
+        let Some(it) = self.children.remove(&child) else { return };
+        if !serves {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&it.task) else { return };
+        let (state, reason) = match it.last_word {
+            Some(LastWord::Fatal(why)) => (SessionState::Failed, why),
+            Some(LastWord::Bye(reason)) if it.joined => (SessionState::Done, reason),
+            None if it.joined && ended.clean => {
+                (SessionState::Done, "the adapter left the room".to_owned())
+            }
+            _ if ended.hopeless => (SessionState::Failed, ended.text),
+            word => {
+                let why = match word {
+                    Some(LastWord::Broken(why)) => format!("{why}; {}", ended.text),
+                    _ => ended.text,
+                };
+                match session.crashed(now) {
+                    Some(wait) => {
+                        session.adapter = Adapter::Waiting(now + wait);
+                        return;
+                    }
+                    None => (SessionState::Failed, format!("the adapter keeps failing: {why}")),
+                }
+            }
+        };
+        session.ended(state, reason, now);
+        out.push(Output::Close(session.key));
+        self.news = true;
+    }
+}

@@ -1,0 +1,308 @@
+//! The worker's decisions, read as the protocol.
+
+use super::*;
+use crate::bus::messages::SessionState;
+
+fn core(at: Instant) -> Core {
+    let about = About {
+        worker: WorkerId::parse("w1").unwrap(),
+        boot: "boot".into(),
+        version: "0".into(),
+        adapters: vec![AdapterName::parse("sim").unwrap()],
+        labels: BTreeMap::new(),
+        sessions_max: 2,
+    };
+    let mut core = Core::new(about, at);
+    assert_eq!(core.handle(Input::Tick, at), [Output::Beat], "the first heartbeat goes at once");
+    core
+}
+
+fn task(id: &str) -> TaskId {
+    TaskId::parse(id).unwrap()
+}
+
+fn assign(id: &str, room: &str, epoch: u64) -> Input {
+    let assign = Assign {
+        task: task(id),
+        room: RoomId::parse(room).unwrap(),
+        epoch: Epoch(epoch),
+        sdk: AdapterName::parse("sim").unwrap(),
+        params: crate::task::Params::default(),
+        pull: None,
+        push: None,
+        origin_us: 0,
+    };
+    Input::Assign { ticket: Ticket(9), assign: Box::new(assign), fit: Ok(()) }
+}
+
+fn revoke(id: &str, epoch: u64) -> Input {
+    let revoke = Revoke { task: task(id), epoch: Epoch(epoch), reason: String::new() };
+    Input::Revoke { ticket: Ticket(9), revoke }
+}
+
+fn yes() -> Output {
+    Output::Answer(Ticket(9), accepted())
+}
+
+fn no(outputs: &[Output]) -> (String, bool) {
+    match outputs {
+        [Output::Answer(_, verdict)] if !verdict.accepted => {
+            (verdict.reason.clone(), verdict.fatal)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn exited(child: ChildKey, code: i32) -> Input {
+    let ended = Ended { clean: code == 0, hopeless: false, text: format!("exit code {code}") };
+    Input::Exited { child, ended }
+}
+
+fn states(core: &Core) -> Vec<(String, u64, SessionState)> {
+    let reports = core.inventory().sessions;
+    reports.iter().map(|it| (it.task.to_string(), it.epoch.0, it.state)).collect()
+}
+
+/// Assigns `t1` in room `a` under epoch 1; its session has key 1, its process 2.
+fn running(core: &mut Core, now: Instant) -> (SessionKey, ChildKey) {
+    let (session, child) = (SessionKey(1), ChildKey(2));
+    assert_eq!(
+        core.handle(assign("t1", "a", 1), now),
+        [Output::Open(session, task("t1")), Output::Start(child, task("t1")), yes()]
+    );
+    assert_eq!(core.handle(Input::Spawned(child), now), [Output::Attach(child, session)]);
+    assert_eq!(core.handle(Input::Joined(child), now), []);
+    assert_eq!(states(core), [("t1".into(), 1, SessionState::Running)]);
+    (session, child)
+}
+
+/// Takes the process through its end.
+fn end(core: &mut Core, child: ChildKey, code: i32, now: Instant) -> Vec<Output> {
+    let mut out = core.handle(exited(child, code), now);
+    assert!(matches!(out[..], [Output::Drain(it, _), ..] if it == child), "{out:?}");
+    out.remove(0);
+    out.extend(core.handle(Input::Drained(child), now));
+    out
+}
+
+#[test]
+fn changes_are_told_soon_and_together() {
+    let now = Instant::now();
+    let mut core = core(now);
+    running(&mut core, now);
+    assert_eq!(core.deadline(), now + limits::HEARTBEAT_NEWS);
+    let soon = now + limits::HEARTBEAT_NEWS;
+    assert_eq!(core.handle(Input::Tick, soon), [Output::Beat]);
+    assert_eq!(core.deadline(), soon + limits::HEARTBEAT);
+    let beat = core.heartbeat(7);
+    assert_eq!((beat.seq, beat.time_ms, beat.sessions.len()), (0, 7, 1));
+}
+
+#[test]
+fn an_assignment_repeated_is_accepted_and_an_old_one_refused() {
+    let now = Instant::now();
+    let mut core = core(now);
+    running(&mut core, now);
+    assert_eq!(core.handle(assign("t1", "a", 1), now), [yes()]);
+    assert!(no(&core.handle(assign("t2", "a", 1), now)).0.contains("is known"));
+    let (reason, fatal) = no(&core.handle(assign("t1", "a", 0), now));
+    assert!(reason.contains("is known") && !fatal, "{reason}");
+}
+
+#[test]
+fn a_higher_epoch_replaces_the_session_of_its_room() {
+    let now = Instant::now();
+    let mut core = core(now);
+    let (session, child) = running(&mut core, now);
+    assert_eq!(
+        core.handle(assign("t1", "a", 5), now),
+        [
+            Output::Leave(child, session),
+            Output::Close(session),
+            Output::Open(SessionKey(3), task("t1")),
+            Output::Start(ChildKey(4), task("t1")),
+            yes()
+        ]
+    );
+    assert_eq!(end(&mut core, child, 0, now), [], "the old process means nothing any more");
+    assert_eq!(states(&core), [("t1".into(), 5, SessionState::Starting)]);
+}
+
+#[test]
+fn what_cannot_run_here_is_refused_with_the_reason() {
+    let now = Instant::now();
+    let mut core = core(now);
+    let Input::Assign { ticket, assign: wrong, .. } = assign("t1", "a", 1) else { panic!() };
+    let unfit = Unfit { reason: "params.url: no".into(), fatal: true };
+    let input = Input::Assign { ticket, assign: wrong, fit: Err(unfit) };
+    assert_eq!(no(&core.handle(input, now)), ("params.url: no".into(), true));
+
+    core.handle(assign("t1", "a", 1), now);
+    core.handle(assign("t2", "b", 1), now);
+    assert_eq!(no(&core.handle(assign("t3", "c", 1), now)), ("this worker is full".into(), false));
+    core.handle(Input::Drain { ticket: Ticket(1) }, now);
+    assert!(no(&core.handle(assign("t3", "c", 1), now)).0.contains("lame duck"));
+    assert_eq!(core.heartbeat(0).phase, WorkerPhase::LameDuck);
+    assert_eq!(core.live(), 2, "a lame duck goes on with what it has");
+}
+
+#[test]
+fn a_revoked_session_leaves_and_is_told_of_no_more() {
+    let now = Instant::now();
+    let mut core = core(now);
+    let (session, child) = running(&mut core, now);
+    assert_eq!(core.handle(revoke("t1", 0), now), [yes()], "of an epoch that is over");
+    assert_eq!(
+        core.handle(revoke("t1", 1), now),
+        [Output::Leave(child, session), Output::Close(session), yes()]
+    );
+    assert_eq!(core.handle(revoke("t1", 1), now), [yes()]);
+    assert_eq!(states(&core), []);
+    assert_eq!(end(&mut core, child, 0, now), []);
+    assert!(no(&core.handle(assign("t1", "a", 1), now)).0.contains("is known"), "it came late");
+}
+
+#[test]
+fn an_assignment_that_its_revocation_overtook_is_refused() {
+    let now = Instant::now();
+    let mut core = core(now);
+    assert_eq!(core.handle(revoke("t1", 3), now), [yes()]);
+    assert!(no(&core.handle(assign("t1", "a", 3), now)).0.contains("taken away"));
+    assert!(core.handle(assign("t1", "a", 4), now).contains(&yes()));
+}
+
+#[test]
+fn a_room_claimed_by_another_is_left() {
+    let now = Instant::now();
+    let mut core = core(now);
+    let (session, child) = running(&mut core, now);
+    let claimed = |epoch| Input::Claimed { room: RoomId::parse("a").unwrap(), epoch };
+    assert_eq!(core.handle(claimed(Epoch(1)), now), []);
+    assert_eq!(
+        core.handle(claimed(Epoch(2)), now),
+        [Output::Leave(child, session), Output::Close(session)]
+    );
+}
+
+#[test]
+fn a_crash_starts_the_adapter_again_under_the_same_epoch_until_it_is_one_too_many() {
+    let start = Instant::now();
+    let mut core = core(start);
+    let (session, mut child) = running(&mut core, start);
+    let mut now = start;
+    for crash in 1..limits::CRASHES_MAX as u64 {
+        assert_eq!(end(&mut core, child, 3, now), []);
+        assert_eq!(states(&core), [("t1".into(), 1, SessionState::Running)]);
+        now += limits::RESTART_DELAY * 2_u32.pow(crash as u32 - 1);
+        child = ChildKey(2 + crash);
+        let out = core.handle(Input::Tick, now);
+        assert!(out.contains(&Output::Start(child, task("t1"))), "{out:?}");
+        core.handle(Input::Spawned(child), now);
+        core.handle(Input::Joined(child), now);
+    }
+    let out = end(&mut core, child, 3, now);
+    assert!(out.contains(&Output::Close(session)), "{out:?}");
+    let report = core.inventory().sessions.remove(0);
+    assert_eq!(report.state, SessionState::Failed);
+    assert!(report.reason.contains("keeps failing: exit code 3"), "{}", report.reason);
+}
+
+#[test]
+fn who_says_farewell_is_done() {
+    for bye in [true, false] {
+        let now = Instant::now();
+        let mut core = core(now);
+        let (session, child) = running(&mut core, now);
+        if bye {
+            let input = Input::Bye { child, reason: "the room has closed".into() };
+            assert_eq!(core.handle(input, now), [Output::Leave(child, session)]);
+        } else {
+            assert_eq!(core.handle(Input::Closed(child), now), [Output::Leave(child, session)]);
+        }
+        let code = if bye { 1 } else { 0 };
+        assert!(end(&mut core, child, code, now).contains(&Output::Close(session)));
+        assert_eq!(states(&core), [("t1".into(), 1, SessionState::Done)]);
+        // Told until somebody takes note, or nobody ever does.
+        let late = now + limits::TASK_KEEP;
+        core.handle(Input::Tick, late);
+        assert_eq!(states(&core), []);
+    }
+}
+
+#[test]
+fn a_fatal_error_fails_at_once_with_the_adapter_s_own_words() {
+    let now = Instant::now();
+    let mut core = core(now);
+    let (_, child) = running(&mut core, now);
+    core.handle(Input::Fatal { child, why: "the token has expired".into() }, now);
+    end(&mut core, child, 1, now);
+    let report = core.inventory().sessions.remove(0);
+    assert_eq!((report.state, &*report.reason), (SessionState::Failed, "the token has expired"));
+}
+
+#[test]
+fn who_does_not_join_in_time_is_terminated_and_counted_as_a_crash() {
+    let now = Instant::now();
+    let mut core = core(now);
+    core.handle(assign("t1", "a", 1), now);
+    let child = ChildKey(2);
+    core.handle(Input::Spawned(child), now);
+    let late = now + limits::JOIN_TIMEOUT;
+    assert!(core.handle(Input::Tick, late).contains(&Output::Terminate(child)));
+    assert_eq!(end(&mut core, child, 0, late), []);
+    let again = late + limits::RESTART_DELAY;
+    assert!(core.handle(Input::Tick, again).contains(&Output::Start(ChildKey(3), task("t1"))));
+}
+
+#[test]
+fn a_program_that_is_not_there_fails_at_once() {
+    let now = Instant::now();
+    let mut core = core(now);
+    core.handle(assign("t1", "a", 1), now);
+    let reason = "adapter program not found".to_owned();
+    let out = core.handle(Input::NotSpawned { child: ChildKey(2), reason, hopeless: true }, now);
+    assert_eq!(out, [Output::Close(SessionKey(1))]);
+    assert_eq!(states(&core), [("t1".into(), 1, SessionState::Failed)]);
+}
+
+#[test]
+fn an_end_may_overtake_the_news_of_the_start() {
+    let now = Instant::now();
+    let mut core = core(now);
+    core.handle(assign("t1", "a", 1), now);
+    let (session, child) = (SessionKey(1), ChildKey(2));
+    assert_eq!(core.handle(exited(child, 3), now), []);
+    assert_eq!(
+        core.handle(Input::Spawned(child), now),
+        [Output::Attach(child, session), Output::Drain(child, session)]
+    );
+}
+
+#[test]
+fn a_process_that_starts_after_its_session_ended_leaves_again() {
+    let now = Instant::now();
+    let mut core = core(now);
+    core.handle(assign("t1", "a", 1), now);
+    let (session, child) = (SessionKey(1), ChildKey(2));
+    assert_eq!(
+        core.handle(revoke("t1", 1), now),
+        [Output::Leave(child, session), Output::Close(session), yes()]
+    );
+    assert_eq!(
+        core.handle(Input::Spawned(child), now),
+        [Output::Attach(child, session), Output::Leave(child, session)]
+    );
+}
+
+#[test]
+fn leaving_gives_every_room_back_at_once() {
+    let now = Instant::now();
+    let mut core = core(now);
+    let (session, child) = running(&mut core, now);
+    assert_eq!(
+        core.handle(Input::Leave, now),
+        [Output::Leave(child, session), Output::Close(session), Output::Beat]
+    );
+    let beat = core.heartbeat(0);
+    assert_eq!((beat.phase, beat.sessions), (WorkerPhase::LameDuck, vec![]));
+}

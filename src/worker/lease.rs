@@ -1,0 +1,95 @@
+//! What the worker writes to and reads from the buckets: its lease, by which a
+//! twin is noticed, and after the server was away whose its rooms are.
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::core::Input;
+use crate::{
+    bus::{
+        kv::{Bucket, Store, WriteError},
+        messages::LeaseRecord,
+        subjects,
+    },
+    id::{RoomId, WorkerId},
+    limits,
+    task::RoomRecord,
+};
+
+/// Holds the worker's lease. Returns where another worker of this name holds
+/// it and renews it.
+pub(super) async fn hold(store: Store, worker: WorkerId, boot: String) {
+    let key = subjects::worker_lease_key(&worker);
+    let own = LeaseRecord { holder: worker.to_string(), boot, term: 0 };
+    let mut bucket: Option<Bucket<LeaseRecord>> = None;
+    let mut held = None;
+    // The last that was seen of somebody else's lease.
+    let mut foreign = None;
+    let mut tick = interval(limits::LEASE_RENEW);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let bucket = match &bucket {
+            Some(bucket) => bucket,
+            // A dispatcher makes it; until then nobody looks for leases.
+            None => match store.existing(subjects::LEASES_BUCKET).await {
+                Ok(found) => bucket.insert(found),
+                Err(_) => continue,
+            },
+        };
+        let written = match held {
+            Some(revision) => bucket.update(&key, &own, revision).await,
+            None => bucket.create(&key, &own).await,
+        };
+        match written {
+            Ok(revision) => (held, foreign) = (Some(revision), None),
+            // Tried again, and found out then whether it took place.
+            Err(WriteError::Unavailable(_)) => (),
+            Err(WriteError::Conflict(_)) => match bucket.get(&key).await {
+                Ok(Some(lease)) if lease.value.boot == own.boot => held = Some(lease.revision),
+                Ok(Some(lease)) => {
+                    held = None;
+                    // The lease of a worker that is gone is renewed no more.
+                    if foreign.is_some_and(|seen| seen != lease.revision) {
+                        return;
+                    }
+                    foreign = Some(lease.revision);
+                }
+                Ok(None) => held = None,
+                Err(_) => (),
+            },
+        }
+    }
+}
+
+/// Looks after each time the server was away whether our rooms are ours still:
+/// `rooms` are those we serve.
+pub(super) async fn look_after_outages(
+    store: Store,
+    mut health: watch::Receiver<bool>,
+    rooms: watch::Receiver<Vec<RoomId>>,
+    claims: mpsc::Sender<Input>,
+) {
+    loop {
+        if health.wait_for(|healthy| !healthy).await.is_err() {
+            return;
+        }
+        if health.wait_for(|healthy| *healthy).await.is_err() {
+            return;
+        }
+        let Ok(bucket) = store.existing::<RoomRecord>(subjects::ROOMS_BUCKET).await else {
+            continue;
+        };
+        let ours = rooms.borrow().clone();
+        for room in ours {
+            // What cannot be read now is the dispatcher's to revoke.
+            let Ok(Some(record)) = bucket.get(room.as_str()).await else { continue };
+            let claimed = Input::Claimed { room, epoch: record.value.epoch };
+            if claims.send(claimed).await.is_err() {
+                return;
+            }
+        }
+    }
+}

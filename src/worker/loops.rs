@@ -1,0 +1,138 @@
+//! The loops beside the owner's: what waits for the server waits here.
+
+use std::{collections::HashSet, sync::mpsc::SyncSender};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    core::SessionKey,
+    plane::{Again, Asked, Command},
+};
+use crate::{
+    bus::{
+        Address, Link, Subscription,
+        messages::{Heartbeat, Inventory, Refusal, RoomEvent, Verdict},
+        service::Request,
+        subjects::{RoomEvents, TrackNack, WorkerHeartbeat},
+    },
+    id::RoomId,
+    limits,
+};
+
+/// What is said on the control connection.
+#[derive(Debug)]
+pub(super) enum Say {
+    /// The answer to an assignment or the like.
+    Verdict(Request, Verdict),
+    /// The answer to a ping.
+    Alive(Request, Box<Heartbeat>),
+    /// What is in hand.
+    Inventory(Request, Inventory),
+    /// A request that cannot be read.
+    Refuse(Request, Refusal),
+    /// A heartbeat for whoever listens.
+    Beat(Box<Heartbeat>),
+    /// Something for a room's listeners.
+    Event(Box<RoomEvent>),
+}
+
+/// Says things on the control connection, one after the other.
+pub(super) async fn speak(link: Link, mut queue: mpsc::Receiver<Say>) {
+    while let Some(say) = queue.recv().await {
+        let said = match say {
+            Say::Verdict(request, verdict) => {
+                request.answer(&verdict).await;
+                Ok(())
+            }
+            Say::Alive(request, beat) => {
+                request.answer(&*beat).await;
+                Ok(())
+            }
+            Say::Inventory(request, inventory) => {
+                request.answer(&inventory).await;
+                Ok(())
+            }
+            Say::Refuse(request, refusal) => {
+                request.refuse(&refusal).await;
+                Ok(())
+            }
+            Say::Beat(beat) => link.publish(&WorkerHeartbeat(beat.worker.clone()), &*beat).await,
+            Say::Event(event) => link.publish(&RoomEvents(event.room.clone()), &*event).await,
+        };
+        if let Err(error) = said {
+            tracing::warn!(%error, "a message was lost");
+        }
+    }
+}
+
+/// Publishes batches. Waits while the server is away; the queue fills up
+/// meanwhile, and the audio thread goes on without it.
+pub(super) async fn publish(link: Link, mut queue: mpsc::Receiver<(Address, Bytes)>) {
+    const AT_ONCE: usize = 64;
+    let mut batches = Vec::with_capacity(AT_ONCE);
+    while queue.recv_many(&mut batches, AT_ONCE).await > 0 {
+        for (to, payload) in batches.drain(..) {
+            if let Err(error) = link.publish_at(&to, payload).await {
+                tracing::warn!(%error, "a batch was not published");
+            }
+        }
+    }
+}
+
+/// Sends batches again, and says what became of each request.
+pub(super) async fn send_again(link: Link, mut queue: mpsc::Receiver<Again>) {
+    while let Some(again) = queue.recv().await {
+        let sent = match again {
+            Again::Batch(to, payload) => link.publish_at(&to, payload).await,
+            Again::Reply(to, reply) => link.answer(&to, &reply).await,
+        };
+        if let Err(error) = sent {
+            tracing::warn!(%error, "an answer to a NACK was lost");
+        }
+    }
+}
+
+/// Hands what is published on a subject to the room that is played to.
+pub(super) async fn hear_source(
+    link: Link,
+    subject: String,
+    session: SessionKey,
+    plane: SyncSender<Command>,
+) {
+    let mut source = match link.subscribe(&subject).await {
+        Ok(source) => source,
+        Err(error) => {
+            tracing::warn!(%error, "a room is not played to");
+            return;
+        }
+    };
+    while let Some(message) = source.next().await {
+        if message.payload().len() <= limits::BATCH_MAX_BYTES {
+            let payload = Bytes::copy_from_slice(message.payload());
+            // A full queue is an audio thread far behind: the sound is late anyway.
+            let _ = plane.try_send(Command::Push(session, payload));
+        }
+    }
+}
+
+/// Hands the NACKs of our rooms to their audio threads. All workers hear all
+/// NACKs; those of other rooms are somebody else's to answer.
+pub(super) async fn hear_nacks(
+    mut nacks: Subscription,
+    planes: Vec<(watch::Receiver<HashSet<RoomId>>, SyncSender<Command>)>,
+) {
+    while let Some(nack) = nacks.next().await {
+        let Some(TrackNack(room, track)) = TrackNack::parse(nack.subject()) else { continue };
+        let Some((_, plane)) = planes.iter().find(|(rooms, _)| rooms.borrow().contains(&room))
+        else {
+            continue;
+        };
+        let Some(reply) = nack.reply() else { continue };
+        // One byte too many is enough to be refused for.
+        let size = nack.payload().len().min(limits::NACK_MAX_BYTES + 1);
+        let payload = Bytes::copy_from_slice(&nack.payload()[..size]);
+        // A full queue drops it: whoever asked asks again.
+        let _ = plane.try_send(Command::Nack(Box::new(Asked { room, track, payload, reply })));
+    }
+}

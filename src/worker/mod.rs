@@ -1,0 +1,21 @@
+//! The worker: takes tasks from dispatchers, runs an adapter for each, and
+//! puts the room's audio on the bus.
+//!
+//! [`core`] decides about sessions and [`room`] about audio, both as pure
+//! values; [`plane`] is the thread that reads the adapters' pipes, and `run`
+//! the loop that owns everything else.
+
+mod bucket;
+pub mod core;
+mod lease;
+mod load;
+mod loops;
+mod nack;
+mod owner;
+pub mod plane;
+mod playout;
+pub mod room;
+mod run;
+mod shelf;
+
+pub use run::{Options, RunError, run};

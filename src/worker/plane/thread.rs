@@ -1,0 +1,348 @@
+//! The loop of the audio thread: sweeps that are due, then commands, then rest.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    sync::mpsc::{Receiver, RecvTimeoutError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::{mpsc::error::TrySendError, watch};
+
+use super::{
+    Again, Asked, Command, Outlets, PlaneStats, Report, SLOT,
+    seat::{LATE_US, Seat, Us},
+};
+use crate::{
+    bus::{
+        Address,
+        messages::{NackStatus, RoomEvent},
+        subjects,
+    },
+    id::RoomId,
+    limits,
+    sdk::process::ChildKey,
+    worker::{
+        core::SessionKey,
+        nack::Desk,
+        room::{Effects, Notice, Room, Spec, Word},
+        shelf::Shelf,
+    },
+};
+
+/// Phases of the rooms: the slots of the longest period.
+const PHASES: usize = (limits::HEARTBEAT_TRACK.as_millis() / SLOT.as_millis()) as usize;
+/// Commands that are worked off before the sweeps have their turn again.
+const COMMANDS_AT_ONCE: usize = 64;
+/// How often things are put in order and figures are published.
+const TIDY_US: Us = 200_000;
+
+/// See the module.
+pub(super) struct Thread {
+    commands: Receiver<Command>,
+    out: Outlets,
+    stats_out: watch::Sender<PlaneStats>,
+    rooms_out: watch::Sender<HashSet<RoomId>>,
+    begin: Instant,
+    seats: HashMap<SessionKey, Seat>,
+    due: BTreeSet<(Us, SessionKey)>,
+    /// Rooms by phase.
+    phases: [u32; PHASES],
+    shelf: Shelf,
+    desk: Desk,
+    effects: Effects,
+    buffer: Vec<u8>,
+    /// Reports that found no room; events of rooms up to a bound.
+    unreported: VecDeque<Report>,
+    stats: PlaneStats,
+    tidy_due: Us,
+    stop: bool,
+}
+
+impl Thread {
+    pub(super) fn new(
+        commands: Receiver<Command>,
+        out: Outlets,
+        ring_bytes: usize,
+        stats_out: watch::Sender<PlaneStats>,
+        rooms_out: watch::Sender<HashSet<RoomId>>,
+    ) -> Self {
+        Self {
+            commands,
+            out,
+            stats_out,
+            rooms_out,
+            begin: Instant::now(),
+            seats: HashMap::new(),
+            due: BTreeSet::new(),
+            phases: [0; PHASES],
+            shelf: Shelf::new(ring_bytes),
+            desk: Desk::new(0),
+            effects: Effects::default(),
+            buffer: vec![0; 4 * limits::PIPE_BYTES],
+            unreported: VecDeque::new(),
+            stats: PlaneStats::default(),
+            tidy_due: TIDY_US,
+            stop: false,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        while !self.stop {
+            self.sweep_due();
+            self.tidy();
+            self.rest();
+        }
+        self.publish_stats();
+    }
+
+    fn now(&self) -> Us {
+        self.begin.elapsed().as_micros() as Us
+    }
+
+    /// Waits for a command or the next sweep, and works off commands.
+    fn rest(&mut self) {
+        let next = self.due.first().map_or(self.tidy_due, |(due, _)| (*due).min(self.tidy_due));
+        let wait = u64::try_from(next - self.now()).unwrap_or(0);
+        let mut command = match self.commands.recv_timeout(Duration::from_micros(wait)) {
+            Ok(command) => Some(command),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                self.stop = true;
+                None
+            }
+        };
+        for _ in 0..COMMANDS_AT_ONCE {
+            let Some(next) = command else { break };
+            self.obey(next);
+            command = self.commands.try_recv().ok();
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = self.now();
+        match command {
+            Command::Open(session, spec) => self.open(session, *spec, now),
+            Command::Attach { session, child, stdin, stdout } => {
+                // Dropping the pipes of a room that is gone tells the process so.
+                let Some(seat) = self.seats.get_mut(&session) else { return };
+                self.due.remove(&(seat.due, session));
+                seat.attach(child, stdin, stdout, now, &mut self.effects);
+                self.plan(session, now);
+                self.apply(session, now);
+            }
+            Command::Leave(session, child) => self.leave(session, child, now),
+            Command::Drain(session, child) => self.drain(session, child, now),
+            Command::Close(session) => self.close(session, now),
+            Command::Push(session, payload) => {
+                if let Some(seat) = self.seats.get_mut(&session) {
+                    seat.push(&payload, Instant::now(), now);
+                }
+            }
+            Command::Nack(asked) => self.answer(&asked, now),
+            Command::Stop => self.stop = true,
+        }
+    }
+
+    fn open(&mut self, session: SessionKey, spec: Spec, now: Us) {
+        let fewest = self.phases.iter().enumerate().min_by_key(|(_, rooms)| **rooms);
+        let phase = fewest.map_or(0, |(phase, _)| phase);
+        self.phases[phase] += 1;
+        let unix = unix_us();
+        self.seats.insert(session, Seat::new(Room::new(spec, unix), phase, unix, now));
+    }
+
+    fn leave(&mut self, session: SessionKey, child: ChildKey, now: Us) {
+        let Some(seat) = self.seats.get_mut(&session).filter(|it| it.child == Some(child)) else {
+            return;
+        };
+        // What it said before it hears of this still counts.
+        seat.read(&mut self.buffer, now, &mut self.effects);
+        seat.room.leave("the task has ended", &mut self.effects);
+        self.apply(session, now);
+        if let Some(seat) = self.seats.get_mut(&session) {
+            seat.stdin.close();
+        }
+    }
+
+    fn drain(&mut self, session: SessionKey, child: ChildKey, now: Us) {
+        if let Some(seat) = self.seats.get_mut(&session).filter(|it| it.child == Some(child)) {
+            self.due.remove(&(seat.due, session));
+            seat.drain(&mut self.buffer, now, &mut self.effects);
+            self.plan(session, now);
+            self.apply(session, now);
+        }
+        self.report(Report::Drained(child));
+        self.remove_if_over(session);
+    }
+
+    fn close(&mut self, session: SessionKey, now: Us) {
+        let Some(seat) = self.seats.get_mut(&session).filter(|it| !it.closed) else { return };
+        seat.closed = true;
+        self.phases[seat.phase] -= 1;
+        let unix = seat.unix(now);
+        seat.room.close(unix, &mut self.effects);
+        self.apply(session, now);
+        self.remove_if_over(session);
+    }
+
+    fn plan(&mut self, session: SessionKey, now: Us) {
+        if let Some(seat) = self.seats.get_mut(&session) {
+            seat.plan(SLOT.as_micros() as Us, now);
+            self.due.insert((seat.due, session));
+        }
+    }
+
+    fn remove_if_over(&mut self, session: SessionKey) {
+        if let Some(seat) = self.seats.get(&session)
+            && seat.closed
+            && seat.child.is_none()
+        {
+            self.due.remove(&(seat.due, session));
+            self.seats.remove(&session);
+        }
+    }
+
+    fn sweep_due(&mut self) {
+        // Once round at most: commands have their turn even where sweeps take
+        // longer than there is time.
+        for _ in 0..self.due.len() {
+            let now = self.now();
+            let Some(&(due, session)) = self.due.first().filter(|(due, _)| *due <= now) else {
+                return;
+            };
+            self.due.pop_first();
+            let Some(seat) = self.seats.get_mut(&session) else { continue };
+            self.stats.sweeps += 1;
+            let late = now - due;
+            self.stats.late_sweeps += u64::from(late >= LATE_US);
+            self.stats.latest_us = self.stats.latest_us.max(late.unsigned_abs());
+            let at = self.begin + Duration::from_micros(now.unsigned_abs());
+            seat.sweep(at, &mut self.buffer, now, &mut self.effects);
+            let (played, unplayed) = seat.take_played();
+            self.stats.played += played;
+            self.stats.unplayed += unplayed;
+            self.plan(session, now);
+            self.apply(session, now);
+        }
+    }
+
+    /// Does what a room wants done.
+    fn apply(&mut self, session: SessionKey, now: Us) {
+        self.flush_stdin(session);
+        let Some(seat) = self.seats.get_mut(&session) else { return };
+        let (spec, at) = (seat.room.spec(), self.begin + Duration::from_micros(now.unsigned_abs()));
+        for out in self.effects.batches.drain(..) {
+            let payload = out.batch.payload;
+            self.stats.batches += 1;
+            self.stats.bytes += payload.len() as u64;
+            let known = self.shelf.knows(&spec.room);
+            let batch = (out.batch.seq, payload.clone());
+            self.shelf.keep(session, out.number, &spec.room, &out.track, spec.epoch, batch, at);
+            if !known {
+                self.rooms_out.send_if_modified(|rooms| rooms.insert(spec.room.clone()));
+            }
+            match self.out.publish.try_send((out.address, payload)) {
+                Ok(()) => (),
+                Err(TrySendError::Full(_) | TrySendError::Closed(_)) => self.stats.unpublished += 1,
+            }
+        }
+        let (child, time) = (seat.child, seat.unix(now));
+        for notice in self.effects.notices.drain(..) {
+            self.unreported.extend(match notice {
+                Notice::Word(word) => child.map(|child| Report::Adapter(child, word)),
+                Notice::News { .. } if self.unreported.len() >= limits::PLANE_EVENTS => {
+                    self.effects.tally.unsaid += 1;
+                    None
+                }
+                Notice::News { pos, what } => Some(Report::Event(Box::new(RoomEvent {
+                    room: spec.room.clone(),
+                    epoch: spec.epoch,
+                    pos,
+                    time,
+                    what,
+                }))),
+            });
+        }
+        self.flush_reports();
+    }
+
+    fn flush_stdin(&mut self, session: SessionKey) {
+        if self.effects.stdin.is_empty() {
+            return;
+        }
+        let bytes = std::mem::take(&mut self.effects.stdin);
+        let Some(seat) = self.seats.get_mut(&session) else { return };
+        if seat.stdin.control(bytes).is_err() {
+            let text = "it does not read what it is told".to_owned();
+            self.effects.notices.push(Notice::Word(Word::Broken(text)));
+        }
+        seat.stdin.flush();
+    }
+
+    fn report(&mut self, report: Report) {
+        self.unreported.push_back(report);
+        self.flush_reports();
+    }
+
+    fn flush_reports(&mut self) {
+        while let Some(report) = self.unreported.pop_front() {
+            match self.out.reports.try_send(report) {
+                Ok(()) | Err(TrySendError::Closed(_)) => (),
+                Err(TrySendError::Full(report)) => {
+                    self.unreported.push_front(report);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, asked: &Asked, now: Us) {
+        let track = (&asked.room, &asked.track);
+        let answered =
+            self.desk.answer(&mut self.shelf, track, &asked.payload, Instant::now(), now);
+        let Some(answered) = answered else { return };
+        if let Some(subscriber) = &answered.subscriber {
+            let to = Address::new(subjects::resend(&asked.room, &asked.track, subscriber));
+            for batch in answered.batches {
+                if self.out.again.try_send(Again::Batch(to.clone(), batch)).is_ok() {
+                    self.stats.resent += 1;
+                }
+            }
+        }
+        self.stats.throttled += u64::from(answered.reply.status == NackStatus::Throttled);
+        // One that finds no room is asked again.
+        let _ = self.out.again.try_send(Again::Reply(asked.reply.clone(), answered.reply));
+    }
+
+    fn tidy(&mut self) {
+        let now = self.now();
+        if now < self.tidy_due {
+            return;
+        }
+        self.tidy_due = now + TIDY_US;
+        self.flush_reports();
+        self.shelf.expire(Instant::now());
+        let shelf = &self.shelf;
+        self.rooms_out.send_if_modified(|rooms| {
+            let before = rooms.len();
+            rooms.retain(|room| shelf.knows(room));
+            rooms.len() != before
+        });
+        self.publish_stats();
+    }
+
+    fn publish_stats(&mut self) {
+        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        self.stats.cpu_us = (cpu.tv_sec * 1_000_000 + cpu.tv_nsec / 1_000).unsigned_abs();
+        self.stats.tally = self.effects.tally;
+        self.stats.rooms = self.seats.len();
+        self.stats.kept = self.shelf.bytes();
+        self.stats_out.send_replace(self.stats);
+    }
+}
+
+/// The time by the wall, µs since the Unix epoch.
+fn unix_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}

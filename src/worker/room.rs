@@ -1,0 +1,480 @@
+//! One room as its adapter tells it, as a pure value: bytes of the pipe go in,
+//! encoded batches, events and bytes for the adapter come out.
+//!
+//! It outlives its adapter: where that crashes and is started again, tracks and
+//! their sequence numbers run on. Descriptors, clocks and rings are
+//! [`super::plane`]'s.
+
+mod framed;
+mod track;
+
+use std::collections::BTreeMap;
+
+use bytes::BytesMut;
+
+use self::track::{Sweep, Track};
+use super::bucket::Bucket;
+use crate::{
+    audio::{self, Encoded, Format, Origin, Timeline},
+    bus::{Address, messages::RoomNews, subjects::Lane},
+    id::{RoomId, TaskId, TrackId, WorkerId},
+    limits,
+    sdk::{
+        adapter::{Direction, Mode},
+        pipe::{Audio, Decoder, Encoder, HEADER_BYTES, Message, ToAdapter},
+    },
+    task::{Epoch, Params, Pull},
+};
+
+/// What a room is asked to do.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// The room.
+    pub room: RoomId,
+    /// The task it serves.
+    pub task: TaskId,
+    /// The epoch of the assignment.
+    pub epoch: Epoch,
+    /// Where its time line begins, µs since the Unix epoch.
+    pub origin_us: i64,
+    /// The worker, for WELCOME.
+    pub worker: WorkerId,
+    /// How it speaks.
+    pub mode: Mode,
+    /// For the adapter.
+    pub params: Params,
+    /// What is taken from the room.
+    pub pull: Option<Pull>,
+    /// The subject of what is played into it.
+    pub push: Option<String>,
+}
+
+/// A batch to publish and keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Its track.
+    pub track: TrackId,
+    /// Tells the track from all others the room ever had.
+    pub number: u32,
+    /// Where it is published.
+    pub address: Address,
+    /// The batch.
+    pub batch: Encoded,
+}
+
+/// What an adapter says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Word {
+    /// It is in the room.
+    Joined,
+    /// It breaks the protocol and cannot be worked with.
+    Broken(String),
+    /// The room is lost to it.
+    Fatal(String),
+    /// It leaves.
+    Bye(String),
+    /// It writes no more.
+    Closed,
+}
+
+/// What is to be told of a room.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// To the worker.
+    Word(Word),
+    /// To the room's listeners.
+    News {
+        /// Where on the time line.
+        pos: u64,
+        /// What.
+        what: RoomNews,
+    },
+}
+
+/// Counts since the worker started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Audio frames of adapters.
+    pub frames: u64,
+    /// Bytes read from adapters.
+    pub read: u64,
+    /// Frames that break the protocol or belong to no track.
+    pub refused: u64,
+    /// Events that were left out because an adapter makes too many.
+    pub unsaid: u64,
+}
+
+/// What a room wants done. Used again and again.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To publish, in order.
+    pub batches: Vec<Outgoing>,
+    /// To report, in order.
+    pub notices: Vec<Notice>,
+    /// To write to the adapter.
+    pub stdin: Vec<u8>,
+    /// Added to, never cleared here.
+    pub tally: Tally,
+    /// Where batches are encoded.
+    pub pool: BytesMut,
+}
+
+impl Effects {
+    fn say(&mut self, word: Word) {
+        self.notices.push(Notice::Word(word));
+    }
+
+    fn news(&mut self, pos: u64, what: RoomNews) {
+        self.notices.push(Notice::News { pos, what });
+    }
+}
+
+/// How far the adapter has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// There is none.
+    Away,
+    /// It was started.
+    Started,
+    /// It has said HELLO.
+    Greeted,
+    /// It is in the room.
+    Joined,
+}
+
+/// See the module. `now` is µs since the Unix epoch throughout.
+#[derive(Debug)]
+pub struct Room {
+    spec: Spec,
+    origin: Origin,
+    stage: Stage,
+    decoder: Decoder,
+    encoder: Encoder,
+    timeline: Option<Timeline>,
+    tracks: Vec<Track>,
+    /// Index in `tracks` by stream.
+    streams: Vec<Option<usize>>,
+    /// Roles by user, as PARTICIPANT_JOINED gave them.
+    roles: BTreeMap<String, String>,
+    numbers: u32,
+    voice: Bucket,
+    /// Whether the adapter takes more of what is pushed.
+    flowing: bool,
+    /// µs of what was pushed.
+    pushed: i64,
+    /// The adapter has said its last, or was told to leave: what else it says
+    /// counts no more.
+    deaf: bool,
+}
+
+impl Room {
+    /// A room without an adapter.
+    #[must_use]
+    pub fn new(spec: Spec, now: i64) -> Self {
+        Self {
+            origin: Origin { unix_us: spec.origin_us, rate: limits::SAMPLE_RATE },
+            stage: Stage::Away,
+            decoder: Decoder::from_adapter(),
+            encoder: Encoder::default(),
+            timeline: None,
+            tracks: Vec::new(),
+            streams: Vec::new(),
+            roles: BTreeMap::new(),
+            numbers: 0,
+            voice: Bucket::new(limits::ROOM_EVENTS_PER_S, limits::ROOM_EVENTS_BURST, now),
+            flowing: true,
+            pushed: 0,
+            deaf: false,
+            spec,
+        }
+    }
+
+    /// What it was asked to do.
+    #[must_use]
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Whether its adapter has joined; until then it wants to be swept often.
+    #[must_use]
+    pub fn is_joined(&self) -> bool {
+        self.stage == Stage::Joined
+    }
+
+    /// A process serves the room from now on.
+    pub fn attach(&mut self, now: i64, fx: &mut Effects) {
+        self.stage = Stage::Started;
+        self.decoder = Decoder::from_adapter();
+        self.encoder = Encoder::default();
+        self.timeline = None;
+        (self.flowing, self.pushed, self.deaf) = (true, 0, false);
+        if let Mode::Raw { direction: Direction::Push, .. } = self.spec.mode {
+            self.joined(now, fx);
+        }
+    }
+
+    /// Bytes that may be read now: a raw adapter that is faster than time is
+    /// made to wait.
+    #[must_use]
+    pub fn appetite(&self, now: i64) -> usize {
+        let Mode::Raw { realtime, .. } = self.spec.mode else { return usize::MAX };
+        let wall = self.origin.position(now);
+        let ahead = self.tracks.first().map_or(0, |track| track.writer.end() - wall);
+        let lead = if realtime { limits::GAP_MAX } else { limits::RAW_LEAD };
+        let lead = Format::default().samples(lead) as i64;
+        usize::try_from(lead - ahead).unwrap_or(0) * Format::default().sample_bytes()
+    }
+
+    /// Takes what the adapter wrote.
+    pub fn take(&mut self, bytes: &[u8], now: i64, fx: &mut Effects) {
+        fx.tally.read += bytes.len() as u64;
+        if self.deaf {
+            return;
+        }
+        match &self.spec.mode {
+            Mode::Framed => self.take_frames(bytes, now, fx),
+            Mode::Raw { participant, realtime, .. } => {
+                let (user, realtime) = (participant.clone(), *realtime);
+                self.take_samples(bytes, user, realtime, now, fx);
+            }
+        }
+    }
+
+    fn take_samples(
+        &mut self,
+        bytes: &[u8],
+        user: String,
+        realtime: bool,
+        now: i64,
+        fx: &mut Effects,
+    ) {
+        if bytes.is_empty() {
+            return;
+        }
+        let format = Format::default();
+        let samples = (bytes.len() / format.sample_bytes()) as i64;
+        // What comes at the pace of time was heard until now; what comes as
+        // fast as it is read begins now.
+        let begin = self.origin.position(now) - if realtime { samples } else { 0 };
+        if self.stage != Stage::Joined {
+            self.joined(now, fx);
+            self.open_track(1, Some(begin), user, String::new(), now, fx);
+        }
+        let Some(track) = self.tracks.first_mut() else { return };
+        // A source that was held up and has not caught up with these samples
+        // will not.
+        let late = begin - track.writer.end();
+        if late > format.samples(limits::STALL_GRACE) as i64 && track.writer.next_seq() > 0 {
+            track.writer.heartbeat(begin);
+        }
+        track.heard = true;
+        track.writer.audio(None, bytes);
+        fx.tally.frames += samples as u64 / format.slot_samples();
+    }
+
+    /// Publishes what is due. `on_time` says whether this sweep came when it
+    /// should have.
+    pub fn settle(&mut self, now: i64, on_time: bool, fx: &mut Effects) {
+        let wall = self.origin.position(now);
+        let grace = Format::default().samples(limits::STALL_GRACE) as i64;
+        let expected = self.timeline.as_ref().map_or(wall - grace, |line| line.expected(wall));
+        let sweep = Sweep { now, expected, on_time };
+        for track in self.tracks.iter_mut().filter(|track| track.is_open()) {
+            track.settle(sweep, fx);
+        }
+        self.close_orphans(now, fx);
+    }
+
+    /// The process is gone: its tracks wait for the next one.
+    pub fn detach(&mut self, now: i64, fx: &mut Effects) {
+        self.decoder.end();
+        self.stage = Stage::Away;
+        self.timeline = None;
+        self.streams.clear();
+        for track in self.tracks.iter_mut().filter(|track| track.stream.is_some()) {
+            track.stream = None;
+            track.orphan = Some(now);
+            track.muted = false;
+            track.writer.absent(None);
+        }
+        let _ = fx;
+    }
+
+    /// The adapter must leave; what it says from now on counts no more.
+    pub fn leave(&mut self, reason: &str, fx: &mut Effects) {
+        if self.spec.mode == Mode::Framed && matches!(self.stage, Stage::Greeted | Stage::Joined) {
+            self.say(&ToAdapter::Leave { reason: reason.to_owned() }, fx);
+        }
+        self.deaf = true;
+    }
+
+    /// The epoch is over: every track says so.
+    pub fn close(&mut self, now: i64, fx: &mut Effects) {
+        for track in self.tracks.iter_mut().filter(|track| track.is_open()) {
+            track.end(now, fx);
+            let (id, user) = (track.id.clone(), track.user.clone());
+            track.orphan = None;
+            let pos = position(track.writer.end());
+            fx.news(pos, RoomNews::TrackClosed { track: id, user });
+        }
+    }
+
+    /// How often it must be swept to publish in time.
+    #[must_use]
+    pub fn period(&self) -> std::time::Duration {
+        (limits::FRAME * u32::from(self.batch_slots())).min(limits::HEARTBEAT_TRACK)
+    }
+
+    fn batch_slots(&self) -> u8 {
+        self.spec.pull.as_ref().map_or(limits::BATCH_FRAMES, |pull| pull.batch_frames)
+    }
+
+    /// Whether the adapter wants to be played to now.
+    #[must_use]
+    pub fn hears(&self) -> bool {
+        self.spec.push.is_some() && self.stage == Stage::Joined && self.flowing && !self.deaf
+    }
+
+    /// The bytes that play a slot; `None` where it is quiet and needs none.
+    pub fn play(&mut self, pcm: Option<&[u8]>) -> Option<Vec<u8>> {
+        let pts = self.pushed;
+        self.pushed += limits::FRAME.as_micros() as i64;
+        match (&self.spec.mode, pcm) {
+            (Mode::Raw { .. }, _) => {
+                Some(pcm.map_or_else(|| vec![0; limits::FRAME_BYTES], <[u8]>::to_vec))
+            }
+            (Mode::Framed, None) => None,
+            (Mode::Framed, Some(pcm)) => {
+                let mut frame = Vec::with_capacity(HEADER_BYTES + pcm.len());
+                let audio = ToAdapter::Audio(Audio { stream: 0, pts, pcm });
+                // A slot is 20 ms: within every bound of the pipe.
+                self.encoder.write(&audio, &mut frame).ok()?;
+                Some(frame)
+            }
+        }
+    }
+
+    /// Whether silence too must be written: a raw adapter knows no time.
+    #[must_use]
+    pub fn is_raw(&self) -> bool {
+        self.spec.mode != Mode::Framed
+    }
+
+    // ---- tracks ----
+
+    fn joined(&mut self, now: i64, fx: &mut Effects) {
+        self.stage = Stage::Joined;
+        // Who is not there again in a while is gone.
+        for track in self.tracks.iter_mut().filter(|track| track.orphan.is_some()) {
+            track.orphan = Some(now);
+        }
+        fx.say(Word::Joined);
+    }
+
+    /// Opens a track from a position on, or opens one again that was closed.
+    fn open_track(
+        &mut self,
+        stream: u16,
+        at: Option<i64>,
+        user: String,
+        role: String,
+        now: i64,
+        fx: &mut Effects,
+    ) {
+        let start = at.unwrap_or_else(|| self.origin.position(now));
+        let id = TrackId::of_user(&user);
+        let index = match self.tracks.iter().position(|track| track.id == id) {
+            Some(index) => index,
+            None => {
+                let lane = if self.spec.pull.as_ref().is_some_and(|it| it.record) {
+                    Lane::Rec
+                } else {
+                    Lane::Live
+                };
+                let mut about =
+                    audio::Track::new(self.spec.epoch.0, &user, &role, self.origin, start);
+                about.batch_slots = self.batch_slots();
+                self.numbers += 1;
+                let track = Track::new(&self.spec.room, lane, self.numbers, about, now);
+                match self.replaceable() {
+                    Some(index) => {
+                        self.tracks[index] = track;
+                        index
+                    }
+                    None => {
+                        self.tracks.push(track);
+                        self.tracks.len() - 1
+                    }
+                }
+            }
+        };
+        let track = &mut self.tracks[index];
+        if track.orphan.is_none() {
+            let news = RoomNews::TrackOpened { track: id, user, role };
+            fx.news(position(start), news);
+        }
+        (track.stream, track.orphan, track.closed_at, track.muted) =
+            (Some(stream), None, None, false);
+        let stream = usize::from(stream);
+        if self.streams.len() <= stream {
+            self.streams.resize(stream + 1, None);
+        }
+        self.streams[stream] = Some(index);
+    }
+
+    /// The place of the track closed longest ago, where too many are kept.
+    fn replaceable(&self) -> Option<usize> {
+        if self.tracks.len() < limits::TRACKS_KEPT {
+            return None;
+        }
+        let closed =
+            self.tracks.iter().enumerate().filter_map(|(at, it)| Some((it.closed_at?, at)));
+        closed.min().map(|(_, index)| index)
+    }
+
+    fn close_track(&mut self, index: usize, at: Option<i64>, now: i64, fx: &mut Effects) {
+        let track = &mut self.tracks[index];
+        if let Some(stream) = track.stream {
+            self.streams[usize::from(stream)] = None;
+        }
+        track.shut(at, now, fx);
+        let news = RoomNews::TrackClosed { track: track.id.clone(), user: track.user.clone() };
+        fx.news(position(track.writer.end()), news);
+    }
+
+    /// Closes the tracks that a new adapter does not open again.
+    fn close_orphans(&mut self, now: i64, fx: &mut Effects) {
+        let keep = limits::ORPHAN_KEEP.as_micros() as i64;
+        for index in 0..self.tracks.len() {
+            if self.tracks[index].orphan.is_some_and(|since| now - since > keep) {
+                self.close_track(index, None, now, fx);
+            }
+        }
+    }
+
+    /// The adapter's last word.
+    fn last_word(&mut self, word: Word, fx: &mut Effects) {
+        if !std::mem::replace(&mut self.deaf, true) {
+            fx.say(word);
+        }
+    }
+
+    /// The adapter has closed its stdout.
+    pub fn closed(&mut self, fx: &mut Effects) {
+        self.last_word(Word::Closed, fx);
+    }
+
+    fn say(&mut self, message: &impl Message, fx: &mut Effects) {
+        if let Err(error) = self.encoder.write(message, &mut fx.stdin) {
+            self.last_word(Word::Broken(format!("it cannot be spoken to: {error}")), fx);
+        }
+    }
+}
+
+/// Nothing is placed before the room's origin.
+fn position(samples: i64) -> u64 {
+    u64::try_from(samples).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! What the frames of an adapter mean for its room.
+
+use super::{Effects, Room, Stage, Word, position};
+use crate::{
+    audio::Timeline,
+    bus::messages::RoomNews,
+    id::TrackId,
+    limits,
+    sdk::pipe::{
+        Audio, Decoder, Frame, FromAdapter, Hello, Join, PROTOCOL, Participant, Refusal, ToAdapter,
+        Track, Welcome,
+    },
+};
+
+impl Room {
+    pub(super) fn take_frames(&mut self, mut bytes: &[u8], now: i64, fx: &mut Effects) {
+        // The decoder lends its frames, so it steps outside meanwhile.
+        let mut decoder = std::mem::replace(&mut self.decoder, Decoder::from_adapter());
+        while let Some(frame) = decoder.next(&mut bytes) {
+            self.take_frame(frame, now, fx);
+            if self.deaf {
+                break;
+            }
+        }
+        self.decoder = decoder;
+    }
+
+    fn take_frame(&mut self, frame: Frame<'_>, now: i64, fx: &mut Effects) {
+        match FromAdapter::parse(frame) {
+            Ok(message) => self.hear(message, now, fx),
+            Err(error @ Refusal::NotUnderstood { .. }) => {
+                self.last_word(Word::Broken(error.to_string()), fx);
+            }
+            Err(error @ Refusal::Malformed { .. }) => {
+                fx.tally.refused += 1;
+                self.tell(now, RoomNews::AdapterError { message: error.to_string() }, fx);
+            }
+        }
+    }
+
+    fn hear(&mut self, message: FromAdapter<'_>, now: i64, fx: &mut Effects) {
+        match message {
+            FromAdapter::Hello(hello) => self.greet(&hello, fx),
+            FromAdapter::Joined { now: pts } if self.stage == Stage::Greeted => {
+                let wall = self.origin.position(now);
+                self.timeline = Some(Timeline::new(self.origin.rate, pts, wall));
+                self.joined(now, fx);
+            }
+            FromAdapter::Error { message, fatal } => {
+                self.tell(now, RoomNews::AdapterError { message: message.clone() }, fx);
+                if fatal {
+                    self.last_word(Word::Fatal(message), fx);
+                }
+            }
+            FromAdapter::Bye { reason } => self.last_word(Word::Bye(reason), fx),
+            // What follows has a meaning in the room only.
+            _ if self.stage != Stage::Joined => fx.tally.refused += 1,
+            FromAdapter::Audio(audio) => self.audio(&audio, now, fx),
+            FromAdapter::Idle { stream, pts } => {
+                let at = self.observe(pts, now);
+                self.with(stream, fx, |room, index, _| {
+                    let track = &mut room.tracks[index];
+                    track.heard = true;
+                    track.writer.idle(at);
+                });
+            }
+            FromAdapter::Lost { stream, from, to } => {
+                let from = self.observe(from, now);
+                let to = self.observe(to, now);
+                self.with(stream, fx, |room, index, _| {
+                    let track = &mut room.tracks[index];
+                    track.heard = true;
+                    track.writer.lost(from, to);
+                });
+            }
+            FromAdapter::Muted { stream, pts } => self.mute(stream, pts, true, now, fx),
+            FromAdapter::Unmuted { stream, pts } => self.mute(stream, pts, false, now, fx),
+            FromAdapter::ParticipantJoined(who) => self.participant(who, now, fx),
+            FromAdapter::ParticipantLeft { user } => {
+                self.roles.remove(&user);
+                self.tell(now, RoomNews::ParticipantLeft { user }, fx);
+            }
+            FromAdapter::TrackOpened { stream, pts, track } => {
+                self.track_opened(stream, pts, track, now, fx);
+            }
+            FromAdapter::TrackClosed { stream, pts } => {
+                let at = self.observe(pts, now);
+                self.with(stream, fx, |room, index, fx| {
+                    room.close_track(index, Some(at), now, fx);
+                });
+            }
+            FromAdapter::MarkReached { name, .. } => {
+                let from = self.spec.push.as_deref().unwrap_or_default();
+                let source = from.rsplit('.').next().unwrap_or_default().to_owned();
+                self.tell(now, RoomNews::MarkReached { source, name }, fx);
+            }
+            FromAdapter::Flow { go } => self.flowing = go,
+            // Nothing more is made of these yet than the adapter's good will.
+            FromAdapter::Joined { .. } | FromAdapter::Played { .. } | FromAdapter::Stats { .. } => {
+            }
+        }
+    }
+
+    fn audio(&mut self, audio: &Audio<'_>, now: i64, fx: &mut Effects) {
+        let at = self.observe(audio.pts, now);
+        let track = self.streams.get(usize::from(audio.stream)).copied().flatten();
+        let Some(track) = track.map(|index| &mut self.tracks[index]) else {
+            fx.tally.refused += 1;
+            return;
+        };
+        track.heard = true;
+        track.writer.audio(Some(at), audio.pcm);
+        fx.tally.frames += 1;
+    }
+
+    fn greet(&mut self, hello: &Hello, fx: &mut Effects) {
+        if self.stage != Stage::Started {
+            return;
+        }
+        if hello.protocol != PROTOCOL {
+            let text = format!(
+                "{} speaks protocol {} of the pipe and this worker {PROTOCOL}",
+                hello.name, hello.protocol
+            );
+            self.last_word(Word::Broken(text), fx);
+            return;
+        }
+        self.stage = Stage::Greeted;
+        let welcome = Welcome {
+            protocol: PROTOCOL,
+            worker: self.spec.worker.clone(),
+            rate: limits::SAMPLE_RATE,
+            channels: 1,
+        };
+        let join = Join {
+            room: self.spec.room.clone(),
+            task: self.spec.task.clone(),
+            params: self.spec.params.clone(),
+            pull: self.spec.pull.is_some(),
+            push: self.spec.push.is_some(),
+        };
+        self.say(&ToAdapter::Welcome(welcome), fx);
+        self.say(&ToAdapter::Join(join), fx);
+    }
+
+    fn participant(&mut self, who: Participant, now: i64, fx: &mut Effects) {
+        let role = who.role.unwrap_or_default();
+        if !role.is_empty() && self.roles.len() < limits::TRACKS_KEPT {
+            self.roles.insert(who.user.clone(), role.clone());
+        }
+        let name = who.name.unwrap_or_default();
+        self.tell(now, RoomNews::ParticipantJoined { user: who.user, name, role }, fx);
+    }
+
+    fn track_opened(&mut self, stream: u16, pts: i64, track: Track, now: i64, fx: &mut Effects) {
+        let at = self.observe(pts, now);
+        if let Some(index) = self.streams.get(usize::from(stream)).copied().flatten() {
+            self.close_track(index, Some(at), now, fx);
+        }
+        let role = track.role.or_else(|| self.roles.get(&track.user).cloned()).unwrap_or_default();
+        let Some(pull) = &self.spec.pull else { return };
+        if !pull.participants || !(pull.roles.is_empty() || pull.roles.contains(&role)) {
+            return;
+        }
+        let id = TrackId::of_user(&track.user);
+        let other = self.tracks.iter().find(|it| it.id == id).and_then(|it| it.stream);
+        if let Some(other) = other {
+            let message = format!(
+                "{:?} has an open track already (stream {other}): stream {stream} is not taken",
+                track.user
+            );
+            self.tell(now, RoomNews::AdapterError { message }, fx);
+            return;
+        }
+        self.open_track(stream, Some(at), track.user, role, now, fx);
+        self.say(&ToAdapter::Subscribe { stream, on: true }, fx);
+    }
+
+    fn mute(&mut self, stream: u16, pts: i64, muted: bool, now: i64, fx: &mut Effects) {
+        let at = self.observe(pts, now);
+        self.with(stream, fx, |room, index, fx| {
+            let track = &mut room.tracks[index];
+            if track.muted == muted {
+                return;
+            }
+            track.muted = muted;
+            track.heard = true;
+            let id = track.id.clone();
+            let news = if muted {
+                track.writer.mute(Some(at));
+                RoomNews::Muted { track: id }
+            } else {
+                track.writer.unmute(Some(at));
+                RoomNews::Unmuted { track: id }
+            };
+            room.tell_at(position(at), now, news, fx);
+        });
+    }
+
+    /// Does something with the track of a stream; one that was not asked for
+    /// is nobody's.
+    fn with(
+        &mut self,
+        stream: u16,
+        fx: &mut Effects,
+        act: impl FnOnce(&mut Self, usize, &mut Effects),
+    ) {
+        match self.streams.get(usize::from(stream)).copied().flatten() {
+            Some(index) => act(self, index, fx),
+            None => fx.tally.refused += 1,
+        }
+    }
+
+    fn observe(&mut self, pts: i64, now: i64) -> i64 {
+        let wall = self.origin.position(now);
+        self.timeline.as_mut().map_or(wall, |line| line.observe(pts, wall))
+    }
+
+    /// News that an adapter can make at will, as many as its listeners can
+    /// stand.
+    fn tell(&mut self, now: i64, news: RoomNews, fx: &mut Effects) {
+        self.tell_at(position(self.origin.position(now)), now, news, fx);
+    }
+
+    fn tell_at(&mut self, pos: u64, now: i64, news: RoomNews, fx: &mut Effects) {
+        if self.voice.take(1, now) == 1 {
+            fx.news(pos, news);
+        } else {
+            fx.tally.unsaid += 1;
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! One track of a room: its writer, and when what it holds goes out.
+//!
+//! A sweep finds about one batch. Where the adapter's clock and ours drift past
+//! each other it would be nine frames or eleven; so one frame is kept back,
+//! which makes batches even, and which is at hand as a sign of life when the
+//! next sweep finds nothing.
+
+use super::{Effects, Outgoing};
+use crate::{
+    audio::{self, FLAG_DISCONTINUITY, SlotState, TrackWriter},
+    bus::{
+        Address,
+        messages::RoomNews,
+        subjects::{self, Lane},
+    },
+    id::{RoomId, TrackId},
+    limits,
+};
+
+/// A batch shorter than this is not worth waiting a frame for: its sweeps come
+/// more than twice as often as a track must speak.
+const EVEN_FROM: u8 = 5;
+/// A sweep may come this much early and still count as the one that is due.
+const EARLY_US: i64 = 20_000;
+/// [`limits::HEARTBEAT_TRACK`] in µs.
+const HEARTBEAT_US: i64 = limits::HEARTBEAT_TRACK.as_micros() as i64;
+/// States of slots that mean audio is missing.
+const MISSING: [SlotState; 3] = [SlotState::Lost, SlotState::Stalled, SlotState::Dropped];
+
+/// The moment of a sweep.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sweep {
+    /// µs since the Unix epoch.
+    pub(super) now: i64,
+    /// Where the adapter must have come.
+    pub(super) expected: i64,
+    /// Whether it came when it was due. One that is late has no right to say
+    /// that the adapter is.
+    pub(super) on_time: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Track {
+    pub(super) id: TrackId,
+    pub(super) user: String,
+    pub(super) address: Address,
+    /// Tells it from all tracks the room ever had.
+    pub(super) number: u32,
+    pub(super) writer: TrackWriter,
+    /// The adapter's number for it; none: it is closed, or the adapter is gone.
+    pub(super) stream: Option<u16>,
+    /// Since when the adapter is gone that had it open.
+    pub(super) orphan: Option<i64>,
+    pub(super) closed_at: Option<i64>,
+    pub(super) muted: bool,
+    /// Something came since the last sweep.
+    pub(super) heard: bool,
+    /// Heartbeats since something came.
+    empty: u32,
+    published: i64,
+    /// Missing slots by state: published so far, and told of.
+    missing: [(u64, u64); MISSING.len()],
+    end: Option<u64>,
+}
+
+impl Track {
+    pub(super) fn new(
+        room: &RoomId,
+        lane: Lane,
+        number: u32,
+        description: audio::Track,
+        now: i64,
+    ) -> Self {
+        let id = TrackId::of_user(&description.user);
+        Self {
+            address: Address::new(subjects::track(lane, room, &id)),
+            id,
+            user: description.user.clone(),
+            number,
+            writer: TrackWriter::new(description),
+            stream: None,
+            orphan: None,
+            closed_at: None,
+            muted: false,
+            heard: false,
+            empty: 0,
+            published: now,
+            missing: [(0, 0); MISSING.len()],
+            end: None,
+        }
+    }
+
+    /// Whether it must be heard of: it is open, or may be again soon.
+    pub(super) fn is_open(&self) -> bool {
+        self.stream.is_some() || self.orphan.is_some()
+    }
+
+    /// Publishes what is due.
+    pub(super) fn settle(&mut self, sweep: Sweep, fx: &mut Effects) {
+        let most = u64::from(self.writer.track().batch_slots);
+        let mut any = false;
+        while self.writer.pending_slots() > most {
+            self.publish(most, sweep.now, fx);
+            any = true;
+        }
+        let pending = self.writer.pending_slots();
+        // A few frames more than a batch may wait for the next one.
+        if pending > 0 && (!any || pending > most / 2) {
+            let keep = most >= u64::from(EVEN_FROM) && pending > 1;
+            self.publish_all_but(u64::from(keep), sweep.now, fx);
+            any = true;
+        }
+        let heard = std::mem::take(&mut self.heard);
+        if heard {
+            self.empty = 0;
+        }
+        let silent = sweep.now.saturating_sub(self.published).saturating_add(EARLY_US);
+        // What was heard may have filled no slot.
+        let patience = if heard { 2 * HEARTBEAT_US } else { HEARTBEAT_US };
+        if !any && silent >= patience {
+            self.heartbeat(sweep, fx);
+        }
+        self.gaps(false, fx);
+    }
+
+    /// Nothing came that could be published.
+    fn heartbeat(&mut self, sweep: Sweep, fx: &mut Effects) {
+        let explained = self.muted || self.orphan.is_some();
+        if !explained && !sweep.on_time {
+            return;
+        }
+        // The first is a single slot: the adapter may only be a little late,
+        // and what it says then has its place still.
+        let up_to = if explained || self.empty > 0 { sweep.expected } else { i64::MIN };
+        self.writer.heartbeat(up_to);
+        self.empty += 1;
+        self.publish_all_but(0, sweep.now, fx);
+    }
+
+    /// The track is closed: its last slot says that it is away.
+    pub(super) fn shut(&mut self, at: Option<i64>, now: i64, fx: &mut Effects) {
+        self.writer.absent(at);
+        self.writer.heartbeat(self.writer.end() + self.slot());
+        self.publish_all_but(0, now, fx);
+        self.gaps(true, fx);
+        (self.stream, self.orphan, self.muted) = (None, None, false);
+        self.closed_at = Some(now);
+    }
+
+    /// The epoch is over: its last batch says so.
+    pub(super) fn end(&mut self, now: i64, fx: &mut Effects) {
+        self.writer.close();
+        self.publish_all_but(0, now, fx);
+        self.gaps(true, fx);
+        self.stream = None;
+    }
+
+    fn slot(&self) -> i64 {
+        self.writer.track().format.slot_samples() as i64
+    }
+
+    /// Publishes down to the last `keep` slots.
+    fn publish_all_but(&mut self, keep: u64, now: i64, fx: &mut Effects) {
+        while self.writer.pending_slots() > keep {
+            self.publish(self.writer.pending_slots() - keep, now, fx);
+        }
+    }
+
+    /// Publishes one batch of up to `most` slots.
+    fn publish(&mut self, most: u64, now: i64, fx: &mut Effects) {
+        let most = u8::try_from(most).unwrap_or(u8::MAX);
+        let Some(batch) = self.writer.next_part(most, &mut fx.pool) else { return };
+        self.published = now;
+        let before = self.end.replace(batch.pos + u64::from(batch.slots) * self.slot() as u64);
+        if let Some(before) = before
+            && batch.flags & FLAG_DISCONTINUITY != 0
+        {
+            let by_samples = batch.pos as i64 - before as i64;
+            fx.news(batch.pos, RoomNews::Discontinuity { track: self.id.clone(), by_samples });
+        }
+        fx.batches.push(Outgoing {
+            track: self.id.clone(),
+            number: self.number,
+            address: self.address.clone(),
+            batch,
+        });
+    }
+
+    /// Tells of missing audio, once the end of it is known.
+    fn gaps(&mut self, last: bool, fx: &mut Effects) {
+        let slots = self.writer.stats().slots;
+        for (state, (seen, told)) in MISSING.iter().zip(&mut self.missing) {
+            let state = state.to_wire();
+            let count = slots[usize::from(state)];
+            if count > *seen && !last {
+                *seen = count; // it may go on
+            } else if count > *told && (last || self.empty == 0) {
+                let slots = count - *told;
+                let pos = self.end.unwrap_or_default();
+                fx.news(pos, RoomNews::Gap { track: self.id.clone(), slots, state });
+                (*seen, *told) = (count, count);
+            }
+        }
+    }
+}

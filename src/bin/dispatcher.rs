@@ -1,0 +1,58 @@
+//! The dispatcher: takes tasks from services and gives them to workers.
+//!
+//! Wiring alone; what it does is in `audio_gateway::dispatch`.
+
+use std::{process::ExitCode, sync::Arc};
+
+use audio_gateway::{
+    bus::BusOptions,
+    dispatch::run::{Settings, run},
+    id::DispatcherId,
+    shutdown::Shutdown,
+    telemetry,
+};
+use clap::Parser;
+
+/// Takes tasks from services and gives them to workers.
+///
+/// Start as many as you like: each answers services, one of them leads.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    bus: BusOptions,
+    /// This dispatcher's name; made anew at each start where absent
+    #[arg(long, env = "DISPATCHER_ID")]
+    id: Option<DispatcherId>,
+    /// Copies of each bucket it makes, in a cluster
+    #[arg(long, env = "NATS_REPLICAS", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=5))]
+    replicas: u8,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    telemetry::init();
+    match serve(arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(arguments: Arguments) -> anyhow::Result<()> {
+    let shutdown = Arc::new(Shutdown::new());
+    let phases = shutdown.phases();
+    shutdown.on_signals()?;
+    let settings =
+        Settings { id: arguments.id.unwrap_or_else(fresh_id), replicas: arguments.replicas.into() };
+    Ok(run(&arguments.bus, settings, phases).await?)
+}
+
+fn fresh_id() -> DispatcherId {
+    let id = format!("dispatcher-{}", uuid::Uuid::new_v4().simple());
+    DispatcherId::parse(&id[..24]).expect("hexadecimal digits are a token's")
+}

@@ -1,0 +1,97 @@
+//! `gateway events`: the changes of tasks, or what happens in a room, as it
+//! happens.
+
+use audio_gateway::{
+    bus::messages::{RoomEvent, TaskEvent},
+    client::Gateway,
+    id::{RoomId, TaskId},
+};
+
+use crate::{
+    exit::Exit,
+    show::{Show, clean},
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only this task
+    task: Option<TaskId>,
+    /// What happens in this room, in place of tasks
+    #[arg(long, conflicts_with = "task")]
+    room: Option<RoomId>,
+    /// End after so many
+    #[arg(long)]
+    count: Option<u64>,
+}
+
+pub(crate) async fn run(args: &Args, gateway: &Gateway, show: &Show) -> anyhow::Result<Exit> {
+    let mut left = args.count.unwrap_or(u64::MAX);
+    let follow = async {
+        if let Some(room) = &args.room {
+            let mut events = gateway.room_events(room).await?;
+            while left > 0
+                && let Some(event) = events.next().await
+            {
+                room_event(&event, show)?;
+                left -= 1;
+            }
+        } else {
+            let mut events = gateway.task_events(args.task.as_ref()).await?;
+            while left > 0
+                && let Some(event) = events.next().await
+            {
+                task_event(&event, show)?;
+                left -= 1;
+            }
+        }
+        Ok(Exit::Done)
+    };
+    tokio::select! {
+        ended = follow => ended,
+        signal = tokio::signal::ctrl_c() => {
+            signal?;
+            Ok(if args.count.is_some() { Exit::Interrupted } else { Exit::Done })
+        }
+    }
+}
+
+fn task_event(event: &TaskEvent, show: &Show) -> anyhow::Result<()> {
+    if show.json {
+        return Ok(show.value(event)?);
+    }
+    let worker = event.worker.as_ref().map(ToString::to_string).unwrap_or_default();
+    let cells = [
+        moment(event.time_ms, show),
+        event.task.to_string(),
+        event.room.to_string(),
+        event.state.to_string(),
+        event.epoch.to_string(),
+        worker,
+        event.by.clone(),
+        event.reason.clone(),
+    ];
+    Ok(show.line(&line(&cells, show))?)
+}
+
+fn room_event(event: &RoomEvent, show: &Show) -> anyhow::Result<()> {
+    if show.json {
+        return Ok(show.value(event)?);
+    }
+    let what = serde_json::to_string(&event.what)?;
+    let ms = u64::try_from(event.time / 1_000).unwrap_or(0);
+    let cells = [moment(ms, show), event.room.to_string(), event.epoch.to_string(), what];
+    Ok(show.line(&line(&cells, show))?)
+}
+
+fn line(cells: &[String], show: &Show) -> String {
+    let cells: Vec<_> = cells.iter().map(|cell| clean(cell)).collect();
+    cells.join(if show.people { "  " } else { "\t" })
+}
+
+fn moment(ms: u64, show: &Show) -> String {
+    if !show.people {
+        return ms.to_string();
+    }
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms);
+    humantime::format_rfc3339_millis(time).to_string()
+}

@@ -1,0 +1,81 @@
+//! The program `worker`: configuration and signals around
+//! [`audio_gateway::worker`].
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use audio_gateway::{
+    bus::BusOptions,
+    id::WorkerId,
+    limits,
+    sdk::adapter::WorkerFile,
+    shutdown::Shutdown,
+    telemetry,
+    worker::{self, Options},
+};
+use clap::Parser;
+
+/// Runs adapters for live rooms and puts their audio on the bus
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Its id; made of the host's name where absent
+    #[arg(long, env = "WORKER_ID")]
+    id: Option<WorkerId>,
+    /// Configuration file
+    #[arg(long, env = "WORKER_CONFIG")]
+    config: Option<PathBuf>,
+    /// Sessions it runs at most
+    #[arg(long, env = "WORKER_MAX_SESSIONS")]
+    max_sessions: Option<usize>,
+    /// Cores it may fill; what its cgroup or host has, unless set
+    #[arg(long, env = "WORKER_CORES", value_parser = cores)]
+    cores: Option<f64>,
+    #[command(flatten)]
+    bus: BusOptions,
+}
+
+fn cores(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(cores) if cores > 0.0 && cores <= 10_000.0 => Ok(cores),
+        _ => Err("use a number of cores above 0, as 2 or 1.5".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    telemetry::init();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("worker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let mut file = WorkerFile::load(arguments.config.as_deref())?;
+    file.worker.cores = arguments.cores.or(file.worker.cores);
+    let worker = arguments.id.or(file.worker.id.clone()).unwrap_or_else(made_up);
+    let sessions_max =
+        arguments.max_sessions.or(file.worker.max_sessions).unwrap_or(limits::SESSIONS_MAX);
+    let options = Options { worker, bus: arguments.bus, file, sessions_max };
+    // One thread: what it does is short, and the audio has its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let shutdown = Arc::new(Shutdown::new());
+        let phases = shutdown.phases();
+        shutdown.on_signals()?;
+        worker::run(options, phases).await?;
+        Ok(())
+    })
+}
+
+/// The host's name, as far as a token takes it, and something random.
+fn made_up() -> WorkerId {
+    let host = sysinfo::System::host_name().unwrap_or_default();
+    let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let host: String = host.chars().filter(fits).take(40).collect();
+    let text = format!("{host}-{:06x}", fastrand::u32(..) & 0xff_ffff);
+    WorkerId::parse(&text).expect("at most 47 characters of the alphabet")
+}

@@ -1,0 +1,240 @@
+//! What services and dispatchers say to each other, and what is kept of it.
+
+use audio_gateway::{
+    bus::messages::{
+        Cancel, Get, List, Listed, Refusal, RefusalCode, Submitted, TaskEvent, TaskView,
+    },
+    task::{Epoch, Pull, Push, RoomRecord, TaskRecord, TaskSpec, TaskState},
+};
+use serde_json::json;
+
+use crate::{document, golden, read_as, room, sim, task, worker};
+
+const EPOCH: Epoch = Epoch(1_767_225_600_000);
+
+fn spec() -> TaskSpec {
+    serde_json::from_value(json!({
+        "id": "call-42", "room": "42", "sdk": "sim", "params": {"participants": 2}
+    }))
+    .unwrap()
+}
+
+fn view() -> TaskView {
+    TaskView {
+        task: task(),
+        room: room(),
+        sdk: sim(),
+        state: TaskState::Running,
+        epoch: EPOCH,
+        worker: Some(worker()),
+        reason: String::new(),
+        priority: 5,
+        created_ms: 1_767_225_599_900,
+        changed_ms: 1_767_225_600_350,
+        started_ms: Some(1_767_225_600_350),
+    }
+}
+
+#[test]
+fn task_as_submitted() {
+    let whole = TaskSpec {
+        params: serde_json::from_value(json!({"token": "…"})).unwrap(),
+        pull: Some(Pull { roles: vec!["host".into()], ..Pull::default() }),
+        push: Some(Push { from: "audio.push.42.tts".into() }),
+        max_duration_s: 14_400,
+        labels: [("zone".into(), "a".into())].into(),
+        ..spec()
+    };
+    golden(
+        &whole,
+        concat!(
+            r#"{"id":"call-42","room":"42","sdk":"sim","params":{"token":"…"},"#,
+            r#""pull":{"participants":true,"roles":["host"],"mix":[],"batch_frames":10,"record":false},"#,
+            r#""push":{"from":"audio.push.42.tts"},"#,
+            r#""priority":5,"max_duration_s":14400,"start_within_s":30,"labels":{"zone":"a"}}"#
+        ),
+    );
+}
+
+#[test]
+fn task_as_short_as_it_gets() {
+    let bare = TaskSpec { id: None, params: Default::default(), ..spec() };
+    read_as(r#"{"room":"42","sdk":"sim"}"#, &bare);
+    document::shows(r#"{"room":"42","sdk":"sim"}"#);
+}
+
+#[test]
+fn submitted() {
+    golden(
+        &Submitted { task: task(), state: TaskState::Pending, epoch: Epoch(0), duplicate: false },
+        r#"{"task":"call-42","state":"pending","epoch":0,"duplicate":false}"#,
+    );
+}
+
+#[test]
+fn get() {
+    golden(&Get { task: task() }, r#"{"task":"call-42"}"#);
+}
+
+#[test]
+fn task_view() {
+    golden(
+        &view(),
+        concat!(
+            r#"{"task":"call-42","room":"42","sdk":"sim","state":"running","epoch":1767225600000,"#,
+            r#""worker":"w1","priority":5,"created_ms":1767225599900,"#,
+            r#""changed_ms":1767225600350,"started_ms":1767225600350}"#
+        ),
+    );
+}
+
+#[test]
+fn list() {
+    golden(
+        &List { states: vec![TaskState::Running], room: Some(room()), limit: 20 },
+        r#"{"states":["running"],"room":"42","limit":20}"#,
+    );
+    read_as("{}", &List::default());
+}
+
+#[test]
+fn listed() {
+    let pending = TaskView {
+        state: TaskState::Pending,
+        epoch: Epoch(0),
+        worker: None,
+        reason: "no worker has the adapter sim".into(),
+        changed_ms: 1_767_225_599_900,
+        started_ms: None,
+        ..view()
+    };
+    golden(
+        &Listed { tasks: vec![pending], truncated: false },
+        concat!(
+            r#"{"tasks":[{"task":"call-42","room":"42","sdk":"sim","state":"pending","epoch":0,"#,
+            r#""reason":"no worker has the adapter sim","priority":5,"#,
+            r#""created_ms":1767225599900,"changed_ms":1767225599900}],"truncated":false}"#
+        ),
+    );
+}
+
+#[test]
+fn cancel() {
+    let cancel = Cancel { task: task(), reason: "the call is over".into() };
+    golden(&cancel, r#"{"task":"call-42","reason":"the call is over"}"#);
+    read_as(r#"{"task":"call-42"}"#, &Cancel { task: task(), reason: String::new() });
+}
+
+#[test]
+fn refusal() {
+    let refusal = Refusal {
+        retry_after_ms: 250,
+        ..Refusal::new(RefusalCode::RateLimited, "more than 500 tasks a second")
+    };
+    golden(
+        &refusal,
+        r#"{"error":"rate_limited","message":"more than 500 tasks a second","retry_after_ms":250}"#,
+    );
+}
+
+#[test]
+fn refusal_codes() {
+    for (code, word, number) in [
+        (RefusalCode::BadRequest, "bad_request", 400),
+        (RefusalCode::NotFound, "not_found", 404),
+        (RefusalCode::Conflict, "conflict", 409),
+        (RefusalCode::RateLimited, "rate_limited", 429),
+        (RefusalCode::Internal, "internal", 500),
+        (RefusalCode::QueueFull, "queue_full", 503),
+        (RefusalCode::Unavailable, "unavailable", 503),
+    ] {
+        assert_eq!(serde_json::to_value(code).unwrap(), word);
+        assert_eq!(code.number(), number, "{word}");
+        document::says(&format!("| `{word}` | {number} |"));
+    }
+}
+
+#[test]
+fn task_event() {
+    golden(
+        &TaskEvent {
+            task: task(),
+            room: room(),
+            state: TaskState::Assigned,
+            epoch: EPOCH,
+            worker: Some(worker()),
+            reason: "placed".into(),
+            by: "dispatcher:d1".into(),
+            time_ms: 1_767_225_600_000,
+        },
+        concat!(
+            r#"{"task":"call-42","room":"42","state":"assigned","epoch":1767225600000,"#,
+            r#""worker":"w1","reason":"placed","by":"dispatcher:d1","time_ms":1767225600000}"#
+        ),
+    );
+}
+
+#[test]
+fn task_states() {
+    use TaskState::{
+        Assigned, Cancelled, Done, Draining, Expired, Failed, Pending, Running, Starting,
+    };
+    for (state, word) in [
+        (Pending, "pending"),
+        (Assigned, "assigned"),
+        (Starting, "starting"),
+        (Running, "running"),
+        (Draining, "draining"),
+        (Done, "done"),
+        (Failed, "failed"),
+        (Cancelled, "cancelled"),
+        (Expired, "expired"),
+    ] {
+        assert_eq!(serde_json::to_value(state).unwrap(), word);
+        assert_eq!(state.to_string(), word);
+        document::says(&format!("| `{word}` |"));
+    }
+}
+
+#[test]
+fn task_record() {
+    golden(
+        &TaskRecord {
+            task: task(),
+            spec: spec(),
+            state: TaskState::Running,
+            epoch: EPOCH,
+            worker: Some(worker()),
+            reason: String::new(),
+            created_ms: 1_767_225_599_900,
+            changed_ms: 1_767_225_600_350,
+            pending_ms: 1_767_225_599_900,
+            started_ms: Some(1_767_225_600_350),
+            cancel: false,
+        },
+        concat!(
+            r#"{"task":"call-42","spec":{"id":"call-42","room":"42","sdk":"sim","#,
+            r#""params":{"participants":2},"priority":5,"max_duration_s":0,"start_within_s":30},"#,
+            r#""state":"running","epoch":1767225600000,"worker":"w1","#,
+            r#""created_ms":1767225599900,"changed_ms":1767225600350,"#,
+            r#""pending_ms":1767225599900,"started_ms":1767225600350,"cancel":false}"#
+        ),
+    );
+}
+
+#[test]
+fn room_record() {
+    golden(
+        &RoomRecord {
+            room: room(),
+            task: Some(task()),
+            worker: Some(worker()),
+            epoch: EPOCH,
+            origin_us: 1_767_225_599_950_000,
+        },
+        concat!(
+            r#"{"room":"42","task":"call-42","worker":"w1","#,
+            r#""epoch":1767225600000,"origin_us":1767225599950000}"#
+        ),
+    );
+}

@@ -1,0 +1,217 @@
+//! What dispatchers, workers and operators say to each other.
+
+use audio_gateway::{
+    bus::messages::{
+        Assign, Drain, DrainWorker, Heartbeat, Inventory, Leader, LeaseRecord, Load, Ping, Revoke,
+        SessionReport, SessionState, Verdict, WorkerPhase, WorkerView, Workers,
+    },
+    id::DispatcherId,
+    task::{Epoch, Params, Pull},
+};
+
+use crate::{document, golden, read_as, room, sim, task, worker};
+
+const EPOCH: Epoch = Epoch(1_767_225_600_000);
+
+fn load() -> Load {
+    Load {
+        cores: 2.0,
+        cores_used: 0.25,
+        memory: 8_589_934_592,
+        memory_used: 104_857_600,
+        sessions_max: 1_500,
+        session_cost: 0.005,
+    }
+}
+
+fn report() -> SessionReport {
+    SessionReport {
+        task: task(),
+        room: room(),
+        epoch: EPOCH,
+        state: SessionState::Running,
+        reason: String::new(),
+    }
+}
+
+#[test]
+fn heartbeat() {
+    golden(
+        &Heartbeat {
+            worker: worker(),
+            boot: "019b7629-1c00-7000-8000-000000000001".into(),
+            seq: 120,
+            phase: WorkerPhase::Running,
+            version: "0.1.0".into(),
+            load: load(),
+            adapters: vec![sim()],
+            labels: [("zone".into(), "a".into())].into(),
+            sessions: vec![report()],
+            time_ms: 1_767_225_660_000,
+        },
+        concat!(
+            r#"{"worker":"w1","boot":"019b7629-1c00-7000-8000-000000000001","seq":120,"#,
+            r#""phase":"running","version":"0.1.0","#,
+            r#""load":{"cores":2.0,"cores_used":0.25,"memory":8589934592,"#,
+            r#""memory_used":104857600,"sessions_max":1500,"session_cost":0.005},"#,
+            r#""adapters":["sim"],"labels":{"zone":"a"},"#,
+            r#""sessions":[{"task":"call-42","room":"42","epoch":1767225600000,"state":"running"}],"#,
+            r#""time_ms":1767225660000}"#
+        ),
+    );
+}
+
+#[test]
+fn worker_phases() {
+    for (phase, word) in [(WorkerPhase::Running, "running"), (WorkerPhase::LameDuck, "lame_duck")] {
+        assert_eq!(serde_json::to_value(phase).unwrap(), word);
+        document::says(&format!("`{word}`"));
+    }
+}
+
+#[test]
+fn session_states() {
+    for (state, word) in [
+        (SessionState::Starting, "starting"),
+        (SessionState::Running, "running"),
+        (SessionState::Done, "done"),
+        (SessionState::Failed, "failed"),
+    ] {
+        assert_eq!(serde_json::to_value(state).unwrap(), word);
+        document::says(&format!("`{word}`"));
+    }
+}
+
+#[test]
+fn assign() {
+    golden(
+        &Assign {
+            task: task(),
+            room: room(),
+            epoch: EPOCH,
+            sdk: sim(),
+            params: Params(serde_json::from_str(r#"{"participants":2}"#).unwrap()),
+            pull: Some(Pull::default()),
+            push: None,
+            origin_us: 1_767_225_599_950_000,
+        },
+        concat!(
+            r#"{"task":"call-42","room":"42","epoch":1767225600000,"sdk":"sim","#,
+            r#""params":{"participants":2},"#,
+            r#""pull":{"participants":true,"roles":[],"mix":[],"batch_frames":10,"record":false},"#,
+            r#""origin_us":1767225599950000}"#
+        ),
+    );
+}
+
+#[test]
+fn verdict() {
+    golden(
+        &Verdict { accepted: true, reason: String::new(), fatal: false },
+        r#"{"accepted":true,"fatal":false}"#,
+    );
+    golden(
+        &Verdict { accepted: false, reason: "it is leaving".into(), fatal: false },
+        r#"{"accepted":false,"reason":"it is leaving","fatal":false}"#,
+    );
+}
+
+#[test]
+fn revoke() {
+    golden(
+        &Revoke { task: task(), epoch: EPOCH, reason: "cancelled".into() },
+        r#"{"task":"call-42","epoch":1767225600000,"reason":"cancelled"}"#,
+    );
+}
+
+#[test]
+fn drain() {
+    golden(&Drain { reason: "a new kernel".into() }, r#"{"reason":"a new kernel"}"#);
+    read_as("{}", &Drain::default());
+}
+
+#[test]
+fn drain_worker() {
+    golden(
+        &DrainWorker { worker: worker(), reason: "a new kernel".into() },
+        r#"{"worker":"w1","reason":"a new kernel"}"#,
+    );
+    read_as(r#"{"worker":"w1"}"#, &DrainWorker { worker: worker(), reason: String::new() });
+}
+
+#[test]
+fn ping() {
+    golden(&Ping {}, "{}");
+}
+
+#[test]
+fn inventory() {
+    golden(
+        &Inventory { worker: worker(), sessions: vec![report()] },
+        concat!(
+            r#"{"worker":"w1","sessions":[{"task":"call-42","room":"42","#,
+            r#""epoch":1767225600000,"state":"running"}]}"#
+        ),
+    );
+}
+
+#[test]
+fn session_that_ended() {
+    let failed = SessionReport {
+        state: SessionState::Failed,
+        reason: "the adapter left: token expired".into(),
+        ..report()
+    };
+    golden(
+        &failed,
+        concat!(
+            r#"{"task":"call-42","room":"42","epoch":1767225600000,"state":"failed","#,
+            r#""reason":"the adapter left: token expired"}"#
+        ),
+    );
+}
+
+#[test]
+fn workers() {
+    golden(
+        &Workers {
+            workers: vec![WorkerView {
+                worker: worker(),
+                phase: WorkerPhase::Running,
+                version: "0.1.0".into(),
+                load: load(),
+                adapters: vec![sim()],
+                labels: [("zone".into(), "a".into())].into(),
+                sessions: 1,
+                heard_ms: 180,
+            }],
+        },
+        concat!(
+            r#"{"workers":[{"worker":"w1","phase":"running","version":"0.1.0","#,
+            r#""load":{"cores":2.0,"cores_used":0.25,"memory":8589934592,"#,
+            r#""memory_used":104857600,"sessions_max":1500,"session_cost":0.005},"#,
+            r#""adapters":["sim"],"labels":{"zone":"a"},"sessions":1,"heard_ms":180}]}"#
+        ),
+    );
+}
+
+#[test]
+fn leader() {
+    let d1 = DispatcherId::parse("d1").unwrap();
+    golden(
+        &Leader { leader: Some(d1.clone()), answered_by: d1, term: 3 },
+        r#"{"leader":"d1","answered_by":"d1","term":3}"#,
+    );
+}
+
+#[test]
+fn lease_record() {
+    golden(
+        &LeaseRecord {
+            holder: "d1".into(),
+            boot: "019b7629-1c00-7000-8000-000000000002".into(),
+            term: 3,
+        },
+        r#"{"holder":"d1","boot":"019b7629-1c00-7000-8000-000000000002","term":3}"#,
+    );
+}

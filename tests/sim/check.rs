@@ -1,0 +1,202 @@
+//! What must always hold, and what must hold once everything is calm.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use audio_gateway::{
+    bus::messages::{SessionReport, Submitted, TaskEvent, TaskView},
+    dispatch::io::Record,
+    id::{RoomId, TaskId, WorkerId},
+    task::{Epoch, TaskState},
+};
+
+use super::store::{Store, Written};
+
+/// Watches over a run.
+#[derive(Debug, Default)]
+pub struct Checker {
+    /// What was promised to be on disk.
+    promised: BTreeSet<TaskId>,
+    /// What was said to have ended.
+    ended: BTreeSet<TaskId>,
+    /// Which life of which worker got a room's epoch.
+    started: BTreeMap<(RoomId, Epoch), (WorkerId, u32)>,
+    /// The highest epoch a room was claimed with.
+    claimed: BTreeMap<RoomId, Epoch>,
+    /// Changes of state that were written, and those that an event told of.
+    changes: BTreeSet<(TaskId, Epoch, TaskState, u64)>,
+    told: BTreeSet<(TaskId, Epoch, TaskState, u64)>,
+    /// Nothing is lost: nobody may be taken for gone who is not.
+    pub strict: bool,
+    /// No fault at all.
+    pub untouched: bool,
+    /// No dispatcher ends: every change must be told.
+    pub no_deaths: bool,
+    pub broken: Option<String>,
+    /// Times a task that had begun went back to the queue.
+    pub requeued: u32,
+    pub served: u32,
+    /// When sessions were started.
+    pub starts: Vec<u64>,
+}
+
+fn is_given(state: TaskState) -> bool {
+    !state.is_terminal() && state != TaskState::Pending
+}
+
+impl Checker {
+    pub fn breaks(&mut self, what: String) {
+        self.broken.get_or_insert(what);
+    }
+
+    /// Somebody wrote.
+    pub fn wrote(&mut self, written: &Written, store: &Store) {
+        if let Some(Record::Task(after)) = &written.after {
+            self.changes.insert((after.task.clone(), after.epoch, after.state, after.changed_ms));
+        }
+        match (&written.before, &written.after) {
+            (Some(Record::Task(before)), Some(Record::Task(after))) => {
+                let (from, to) = (before.state, after.state);
+                if from != to && !from.may_become(to) {
+                    self.breaks(format!("task {}: {from} became {to}", after.task));
+                }
+                if from.is_terminal() {
+                    self.breaks(format!("task {}: written after its end", after.task));
+                }
+                if after.epoch < before.epoch {
+                    self.breaks(format!("task {}: its epoch fell", after.task));
+                }
+                if to == TaskState::Pending && is_given(from) && from != TaskState::Assigned {
+                    self.requeued += 1;
+                }
+                if to == TaskState::Assigned && from == TaskState::Pending {
+                    self.given(&after.task, &after.spec.room, store);
+                }
+            }
+            (Some(Record::Task(before)), None) if !before.state.is_terminal() => {
+                self.breaks(format!("task {}: deleted while {}", before.task, before.state));
+            }
+            (Some(Record::Task(before)), None) => {
+                // By a clock that is hours ahead; its id may be used again.
+                self.ended.remove(&before.task);
+            }
+            (_, Some(Record::Room(after))) => {
+                let last = self.claimed.insert(after.room.clone(), after.epoch);
+                if last.is_some_and(|last| last >= after.epoch) {
+                    self.breaks(format!(
+                        "room {}: claimed again under {}",
+                        after.room, after.epoch
+                    ));
+                }
+            }
+            _ => (),
+        }
+    }
+
+    /// A task was written as given away: its claim must stand, and no other
+    /// task of its room may be with a worker.
+    fn given(&mut self, task: &TaskId, room: &RoomId, store: &Store) {
+        let others = store.tasks().filter(|other| other.task != *task && other.spec.room == *room);
+        for other in others {
+            if is_given(other.state) {
+                self.breaks(format!("room {room}: both {task} and {} are given", other.task));
+            }
+        }
+    }
+
+    /// A worker started a session.
+    pub fn started(&mut self, room: RoomId, epoch: Epoch, worker: &WorkerId, boot: u32, now: u64) {
+        let who = (worker.clone(), boot);
+        let key = (room, epoch);
+        if let Some(first) = self.started.get(&key)
+            && *first != who
+        {
+            let (first, who) = (first.clone(), who.clone());
+            self.breaks(format!("room {} epoch {}: {first:?} and {who:?}", key.0, key.1));
+        }
+        if self.claimed.get(&key.0).is_none_or(|claimed| *claimed < key.1) {
+            self.breaks(format!("room {} epoch {}: started, never claimed", key.0, key.1));
+        }
+        self.served += 1;
+        self.starts.push(now);
+        self.started.insert(key, who);
+    }
+
+    /// An event was told.
+    pub fn event(&mut self, event: &TaskEvent) {
+        self.told.insert((event.task.clone(), event.epoch, event.state, event.time_ms));
+    }
+
+    /// A submit was answered.
+    pub fn promised(&mut self, answer: &Submitted, store: &Store) {
+        if store.task(&answer.task).is_none() && !self.promised.contains(&answer.task) {
+            self.breaks(format!("task {}: promised and not stored", answer.task));
+        }
+        self.promised.insert(answer.task.clone());
+    }
+
+    /// A cancel or a get was answered.
+    pub fn told(&mut self, view: &TaskView) {
+        if view.state.is_terminal() {
+            self.ended.insert(view.task.clone());
+        }
+    }
+
+    /// Everything has been calm for long.
+    pub fn calm(&mut self, store: &Store, live: &[(WorkerId, SessionReport)]) {
+        for task in self.promised.clone() {
+            let Some(record) = store.task(&task) else { continue };
+            if self.ended.contains(&task) && !record.state.is_terminal() {
+                self.breaks(format!("task {task}: was ended and is {}", record.state));
+            }
+            match record.state {
+                state if state.is_terminal() => (),
+                TaskState::Running => (),
+                state => {
+                    let waits = store.tasks().any(|other| {
+                        other.task != task
+                            && other.spec.room == record.spec.room
+                            && other.state == TaskState::Running
+                    });
+                    if state != TaskState::Pending || !waits {
+                        let reason = &record.reason;
+                        self.breaks(format!("task {task}: calm, and still {state} ({reason})"));
+                    }
+                }
+            }
+        }
+        let untold = self.changes.difference(&self.told).next().cloned();
+        if let Some((task, epoch, state, _)) = untold.filter(|_| self.no_deaths) {
+            self.breaks(format!("task {task} became {state} under {epoch} and no event tells"));
+        }
+        let mut by_task: BTreeMap<&TaskId, Vec<(&WorkerId, Epoch)>> = BTreeMap::new();
+        for (worker, report) in live {
+            by_task.entry(&report.task).or_default().push((worker, report.epoch));
+        }
+        for record in store.tasks() {
+            let sessions = by_task.remove(&record.task).unwrap_or_default();
+            let wanted: Vec<_> = match (&record.worker, record.state) {
+                (Some(worker), TaskState::Running) => vec![(worker, record.epoch)],
+                _ => Vec::new(),
+            };
+            if sessions != wanted {
+                let state = record.state;
+                self.breaks(format!(
+                    "task {}: {state}, with sessions {sessions:?} instead of {wanted:?}",
+                    record.task
+                ));
+            }
+            if record.state == TaskState::Running {
+                let room = store.room(&record.spec.room);
+                if room.is_none_or(|room| {
+                    room.epoch != record.epoch || room.task.as_ref() != Some(&record.task)
+                }) {
+                    self.breaks(format!("task {}: runs and has no claim: {room:?}", record.task));
+                }
+            }
+        }
+        if let Some((task, sessions)) = by_task.pop_first() {
+            let sessions = format!("{sessions:?}");
+            self.breaks(format!("task {task}: nobody's sessions {sessions}"));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What faults do.
+
+use audio_gateway::dispatch::{io::Input, lease::LeaseInput};
+
+use super::{
+    faults::Fault,
+    node::Message,
+    world::{Event, MS, World},
+};
+
+impl World {
+    pub fn fault(&mut self, fault: Fault) {
+        let now = self.now;
+        if let Fault::KillWorker(worker, span)
+        | Fault::PauseWorker(worker, span)
+        | Fault::CutWorker(worker, span) = fault
+        {
+            // A while longer, until what was decided in that time is written.
+            let until = &mut self.machines[worker].troubled_until;
+            *until = (*until).max(now + span + 8_000 * MS);
+        }
+        match fault {
+            Fault::KillLeader(span)
+            | Fault::PauseLeader(span)
+            | Fault::CutLeader(span)
+            | Fault::StopLeader(span) => {
+                let Some(at) = self.nodes.iter().position(|node| node.lease.leads()) else {
+                    return;
+                };
+                self.fault(match fault {
+                    Fault::KillLeader(_) => Fault::KillDispatcher(at, span),
+                    Fault::PauseLeader(_) => Fault::PauseDispatcher(at, span),
+                    Fault::CutLeader(_) => Fault::CutDispatcher(at, span),
+                    _ => Fault::StopDispatcher(at, span),
+                });
+            }
+            Fault::KillDispatcher(at, span) => self.kill_node(at, span),
+            Fault::PauseDispatcher(at, span) => {
+                self.nodes[at].port.paused_until = Some(now + span);
+                self.after(span, Event::ResumeNode { at });
+            }
+            Fault::CutDispatcher(at, span) => {
+                let cut = now + span;
+                self.nodes[at].port.cut_until = Some(cut);
+                let notice = self.rng.u64(0..4_000) * MS;
+                self.after(notice, Event::NoticeNode { at, cut });
+                self.after(span, Event::HealNode { at });
+            }
+            Fault::StopDispatcher(at, span) => {
+                self.lease(at, LeaseInput::Resign);
+                self.after(200 * MS, Event::Fault(Fault::KillDispatcher(at, span)));
+            }
+            Fault::ForceLeader(at, span) => {
+                let node = &mut self.nodes[at];
+                node.forced_until = Some(now + span);
+                if !node.lease.leads() {
+                    let life = node.life;
+                    self.hand_to(at, life, Message::Core(Input::Elected));
+                }
+                self.after(span, Event::EndForce { at });
+            }
+            Fault::StepClock(at, step) => self.nodes[at].skew_ms += step,
+            Fault::BreakWatch(at) => self.watch_anew(at),
+            Fault::KillWorker(worker, span) => {
+                self.machines[worker].alive = false;
+                self.machines[worker].backlog.clear();
+                self.after(span, Event::StartWorker { worker });
+            }
+            Fault::PauseWorker(worker, span) => {
+                self.machines[worker].port.paused_until = Some(now + span);
+                self.after(span, Event::ResumeWorker { worker });
+            }
+            Fault::CutWorker(worker, span) => {
+                let cut = now + span;
+                self.machines[worker].port.cut_until = Some(cut);
+                let notice = self.rng.u64(0..4_000) * MS;
+                self.after(notice, Event::NoticeWorker { worker, cut });
+                self.after(span, Event::HealWorker { worker });
+            }
+            Fault::ServerAway(span) => {
+                self.weather.away_until = Some(now + span);
+                for at in 0..self.nodes.len() {
+                    let (delay, life) = (self.rng.u64(0..50) * MS, self.nodes[at].life);
+                    let message = Message::Core(Input::BusDown);
+                    self.after(delay, Event::Node { at, life, message });
+                }
+                self.after(span, Event::ServerBack);
+            }
+        }
+    }
+
+    pub fn heal_node(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        if node.port.cut_until.is_some_and(|until| until <= self.now) {
+            node.port.cut_until = None;
+            if std::mem::take(&mut node.port.noticed) {
+                let life = node.life;
+                self.hand_to(at, life, Message::Core(Input::BusUp));
+            }
+        }
+    }
+}

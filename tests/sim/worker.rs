@@ -1,0 +1,218 @@
+//! A worker process: the real decisions, with adapters that are played.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use audio_gateway::{
+    bus::messages::{Assign, Heartbeat, Load, Revoke, SessionReport, Verdict},
+    id::{AdapterName, RoomId, WorkerId},
+    sdk::process::ChildKey,
+    task::Epoch,
+    worker::core::{About, Core, Ended, Input, Output, SessionKey, Ticket, Unfit},
+};
+use fastrand::Rng;
+
+const MS: u64 = 1_000;
+
+/// What an adapter does next.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Spawned,
+    Joined,
+    Bye,
+    Exited { clean: bool, hopeless: bool },
+    Drained,
+}
+
+/// The worker.
+pub struct Worker {
+    pub id: WorkerId,
+    core: Core,
+    start: Instant,
+    sessions_max: usize,
+    /// Refuses at times, and its adapters end by themselves.
+    moods: bool,
+    steps: BTreeMap<(u64, u64), (ChildKey, Step)>,
+    count: u64,
+    alive: BTreeMap<ChildKey, SessionKey>,
+    /// Heartbeats to be sent.
+    pub beats: Vec<Heartbeat>,
+    /// Sessions that were opened.
+    pub opened: Vec<(RoomId, Epoch)>,
+    /// Times it refused because it was full.
+    pub was_full: u32,
+}
+
+impl Worker {
+    pub fn new(
+        id: &WorkerId,
+        boot: u32,
+        max: usize,
+        moods: bool,
+        start: Instant,
+        now: u64,
+    ) -> Self {
+        let about = About {
+            worker: id.clone(),
+            boot: format!("b{boot}"),
+            version: "1".into(),
+            adapters: vec![AdapterName::parse("sim").unwrap()],
+            labels: BTreeMap::new(),
+            sessions_max: max,
+        };
+        Self {
+            id: id.clone(),
+            core: Core::new(about, start + Duration::from_micros(now)),
+            start,
+            sessions_max: max,
+            moods,
+            steps: BTreeMap::new(),
+            count: 0,
+            alive: BTreeMap::new(),
+            beats: Vec::new(),
+            opened: Vec::new(),
+            was_full: 0,
+        }
+    }
+
+    /// The same worker after it was started again.
+    pub fn restarted(&self, boot: u32, now: u64) -> Self {
+        let mut next = Self::new(&self.id, boot, self.sessions_max, self.moods, self.start, now);
+        next.was_full = self.was_full;
+        next
+    }
+
+    pub fn reports(&self) -> Vec<SessionReport> {
+        self.core.inventory().sessions
+    }
+
+    /// Adapters that run.
+    pub fn adapters(&self) -> usize {
+        self.alive.len()
+    }
+
+    pub fn rooms(&self) -> Vec<RoomId> {
+        self.core.rooms()
+    }
+
+    pub fn beat(&mut self, now: u64) -> Heartbeat {
+        self.core.heartbeat(now / MS)
+    }
+
+    pub fn assign(&mut self, assign: &Assign, now: u64, rng: &mut Rng) -> Verdict {
+        let unfit = |fatal| Err(Unfit { reason: "not today".into(), fatal });
+        let fit = match rng.u8(..) {
+            0..8 if self.moods => unfit(false),
+            8 if self.moods => unfit(true),
+            _ => Ok(()),
+        };
+        let assign = Box::new(assign.clone());
+        let verdict = self.hand(Input::Assign { ticket: Ticket(0), assign, fit }, now, rng);
+        self.was_full += u32::from(verdict.reason == "this worker is full");
+        verdict
+    }
+
+    pub fn revoke(&mut self, revoke: &Revoke, now: u64, rng: &mut Rng) {
+        self.hand(Input::Revoke { ticket: Ticket(0), revoke: revoke.clone() }, now, rng);
+    }
+
+    /// The room's record says this.
+    pub fn claimed(&mut self, room: RoomId, epoch: Epoch, now: u64, rng: &mut Rng) {
+        self.hand(Input::Claimed { room, epoch }, now, rng);
+    }
+
+    /// Lets time pass until `now`.
+    pub fn run(&mut self, now: u64, rng: &mut Rng) {
+        while let Some(entry) = self.steps.first_entry().filter(|entry| entry.key().0 <= now) {
+            let (child, step) = entry.remove();
+            if !matches!(step, Step::Drained) && !self.alive.contains_key(&child) {
+                continue;
+            }
+            let input = match step {
+                Step::Spawned => Input::Spawned(child),
+                Step::Joined => Input::Joined(child),
+                Step::Bye => Input::Bye { child, reason: "over".into() },
+                Step::Drained => Input::Drained(child),
+                Step::Exited { clean, hopeless } => {
+                    self.alive.remove(&child);
+                    let text = "it ended".into();
+                    Input::Exited { child, ended: Ended { clean, hopeless, text } }
+                }
+            };
+            self.hand(input, now, rng);
+        }
+        let load = Load {
+            cores: 4.0,
+            cores_used: 0.01 * self.alive.len() as f64,
+            session_cost: 0.01,
+            ..Load::default()
+        };
+        self.hand(Input::Load(load), now, rng);
+    }
+
+    /// When it wants to go on.
+    pub fn deadline(&self) -> u64 {
+        let core = self.core.deadline().saturating_duration_since(self.start);
+        let core = u64::try_from(core.as_nanos().div_ceil(1_000)).unwrap();
+        self.steps.first_key_value().map_or(core, |((at, _), _)| core.min(*at))
+    }
+
+    fn hand(&mut self, input: Input, now: u64, rng: &mut Rng) -> Verdict {
+        let at = self.start + Duration::from_micros(now);
+        let mut verdict = Verdict { accepted: false, reason: String::new(), fatal: false };
+        for output in self.core.handle(input, at) {
+            match output {
+                Output::Answer(_, answer) => verdict = answer,
+                Output::Open(_, task) => {
+                    if let Some(assign) = self.core.assigned(&task) {
+                        self.opened.push((assign.room.clone(), assign.epoch));
+                    }
+                }
+                Output::Start(child, _) => self.begin(child, now, rng),
+                Output::Leave(child, _) => {
+                    let at = now + rng.u64(1..2_000) * MS;
+                    self.step(at, child, Step::Exited { clean: true, hopeless: false });
+                }
+                Output::Terminate(child) => {
+                    let at = now + rng.u64(1..200) * MS;
+                    self.step(at, child, Step::Exited { clean: false, hopeless: false });
+                }
+                Output::Drain(child, _) => self.step(now + MS, child, Step::Drained),
+                Output::Beat => {
+                    let beat = self.core.heartbeat(now / MS);
+                    self.beats.push(beat);
+                }
+                Output::Attach(..) | Output::Close(_) => (),
+            }
+        }
+        verdict
+    }
+
+    /// An adapter begins its life, whatever that will be.
+    fn begin(&mut self, child: ChildKey, now: u64, rng: &mut Rng) {
+        self.alive.insert(child, SessionKey(0));
+        let spawned = now + rng.u64(1..50) * MS;
+        let joined = spawned + rng.u64(1..1_500) * MS;
+        self.step(spawned, child, Step::Spawned);
+        let exited = |clean, hopeless| Step::Exited { clean, hopeless };
+        match if self.moods { rng.u8(..) } else { 255 } {
+            0..4 => return self.step(spawned + MS, child, exited(false, true)),
+            4..10 => self.step(joined, child, exited(false, false)),
+            10..20 => self.step(joined + rng.u64(1..5_000) * MS, child, exited(false, false)),
+            20..35 => {
+                let over = joined + rng.u64(1..20_000) * MS;
+                self.step(over, child, Step::Bye);
+                self.step(over + MS, child, exited(true, false));
+            }
+            _ => (),
+        }
+        self.step(joined, child, Step::Joined);
+    }
+
+    fn step(&mut self, at: u64, child: ChildKey, step: Step) {
+        self.count += 1;
+        self.steps.insert((at, self.count), (child, step));
+    }
+}

@@ -1,0 +1,186 @@
+//! Checks what is heard against the index ramp: each sample is the one before
+//! plus one, so a hole, a repeat or a shift shows in the samples themselves.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use audio_gateway::{
+    audio::{Batch, SlotState},
+    client::{Heard, Sounds},
+};
+
+/// All tracks.
+#[derive(Debug, Default)]
+pub(crate) struct Ramps {
+    tracks: HashMap<String, Track>,
+    total: Tally,
+    /// From the capture of a batch's last sample to its reception, in µs.
+    delays: Vec<u64>,
+    fault: Option<Instant>,
+    measuring: bool,
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    next_sample: Option<i16>,
+    next_pos: Option<u64>,
+    epoch: u64,
+    last_heard: Option<Instant>,
+    /// From the fault, or from the last batch before it, to the new epoch.
+    fail_over: Option<(Duration, Duration)>,
+}
+
+/// What was counted.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub(crate) struct Tally {
+    /// Batches.
+    pub(crate) batches: u64,
+    /// Slots with audio.
+    pub(crate) audio_slots: u64,
+    /// Slots without, of any state.
+    pub(crate) other_slots: u64,
+    /// Places where the ramp breaks without a declared reason.
+    pub(crate) breaks: u64,
+    /// Jumps of the position within an epoch without a declared reason.
+    pub(crate) jumps: u64,
+    /// Gaps the listener declared.
+    pub(crate) gaps: u64,
+    /// Batches in them.
+    pub(crate) lost: u64,
+    /// New epochs.
+    pub(crate) epochs: u64,
+}
+
+/// What came out of it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(crate) struct Summary {
+    /// The counts.
+    pub(crate) tally: Tally,
+    /// Tracks that were heard in the last two seconds.
+    pub(crate) alive: usize,
+    /// p50, p99, p99.9 and maximum of the delay in ms.
+    pub(crate) delay_ms: [f64; 4],
+    /// Tracks that moved to another epoch after the fault, then the median and
+    /// maximum in ms from the fault to the first batch of the new epoch, and
+    /// from the last batch before.
+    pub(crate) fail_over: Option<(usize, [f64; 2], [f64; 2])>,
+}
+
+impl Ramps {
+    /// Tracks on which audio was heard.
+    pub(crate) fn audible(&self) -> usize {
+        self.tracks.values().filter(|track| track.next_sample.is_some()).count()
+    }
+
+    /// Forgets the counts, not where each ramp stands.
+    pub(crate) fn restart(&mut self) {
+        self.total = Tally::default();
+        self.delays.clear();
+        self.measuring = true;
+    }
+
+    /// From here on new epochs are timed.
+    pub(crate) fn fault(&mut self, now: Instant) {
+        self.fault = Some(now);
+    }
+
+    /// Takes in what was heard.
+    pub(crate) fn take(&mut self, heard: Heard, now: Instant) {
+        let key = format!("{}.{}", heard.room, heard.track);
+        let track = self.tracks.entry(key).or_default();
+        match heard.what {
+            Sounds::Batch(delivered) => {
+                if self.measuring {
+                    let end = delivered.batch.end() - delivered.batch.pos;
+                    let captured = delivered.batch.time + (end * 1_000_000 / 16_000) as i64;
+                    self.delays.push(u64::try_from(unix_us() - captured).unwrap_or(0));
+                }
+                track.batch(&delivered.batch, &mut self.total, self.fault, now);
+            }
+            Sounds::Gap(gap) => {
+                self.total.gaps += 1;
+                self.total.lost += gap.count;
+                track.next_sample = None;
+                track.next_pos = None;
+            }
+            Sounds::Epoch { .. } => self.total.epochs += 1,
+            Sounds::Opened { .. } | Sounds::Closed(_) => (),
+        }
+    }
+
+    /// What came out of it.
+    pub(crate) fn summary(&mut self, now: Instant) -> Summary {
+        self.delays.sort_unstable();
+        let at = |share: f64| {
+            let last = self.delays.len().saturating_sub(1);
+            self.delays.get((last as f64 * share) as usize).map_or(0.0, |us| *us as f64 / 1e3)
+        };
+        let alive = self
+            .tracks
+            .values()
+            .filter(|track| track.last_heard.is_some_and(|at| now - at < Duration::from_secs(2)));
+        let mut moved: Vec<_> = self.tracks.values().filter_map(|track| track.fail_over).collect();
+        let count = moved.len();
+        let mut spread = |of: fn(&(Duration, Duration)) -> Duration| {
+            moved.sort_unstable_by_key(of);
+            let ms = |index: usize| of(&moved[index]).as_secs_f64() * 1e3;
+            [ms(moved.len() / 2), ms(moved.len() - 1)]
+        };
+        let fail_over =
+            (count > 0).then(|| (count, spread(|times| times.0), spread(|times| times.1)));
+        Summary {
+            tally: self.total,
+            alive: alive.count(),
+            delay_ms: [at(0.5), at(0.99), at(0.999), at(1.0)],
+            fail_over,
+        }
+    }
+}
+
+impl Track {
+    fn batch(&mut self, batch: &Batch, total: &mut Tally, fault: Option<Instant>, now: Instant) {
+        total.batches += 1;
+        if batch.epoch != self.epoch {
+            if let (Some(fault), Some(last)) = (fault, self.last_heard)
+                && self.epoch != 0
+            {
+                self.fail_over = Some((now - fault, now - last));
+            }
+            self.epoch = batch.epoch;
+            self.next_sample = None;
+            self.next_pos = None;
+        }
+        self.last_heard = Some(now);
+        if self.next_pos.is_some_and(|pos| pos != batch.pos) {
+            total.jumps += 1;
+        }
+        self.next_pos = Some(batch.end());
+        for slot in batch.slots() {
+            match (slot.state, slot.pcm) {
+                (SlotState::Audio, Some(pcm)) => {
+                    total.audio_slots += 1;
+                    self.samples(pcm, total);
+                }
+                // The ramp's only zero lies inside a slot: none is all zeros.
+                _ => total.other_slots += 1,
+            }
+        }
+    }
+
+    fn samples(&mut self, pcm: &[u8], total: &mut Tally) {
+        for sample in pcm.chunks_exact(2) {
+            let sample = i16::from_le_bytes([sample[0], sample[1]]);
+            if self.next_sample.is_some_and(|next| next != sample) {
+                total.breaks += 1;
+            }
+            self.next_sample = Some(sample.wrapping_add(1));
+        }
+    }
+}
+
+fn unix_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""Pipes one track of a room into a recogniser: s16le samples on stdout.
+
+    asr_feed.py 42 | recogniser --rate 16000
+    asr_feed.py 42 --track user-0 --task sim > user-0.pcm
+
+What is missing is zeros of the right length, so that time in the recogniser's
+words is time in the room; each gap is told on stderr. Ends with the track.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from audio_gateway import Batch, Gap, Gateway  # noqa: E402
+
+FLAG_LAST = 4
+# A jump beyond this is another conversation, not a pause.
+FILL_MAX_S = 600
+
+
+async def feed(args: argparse.Namespace) -> None:
+    gateway = await Gateway.connect(args.server)
+    listener = await gateway.listen(args.room, deadline=args.deadline)
+    if args.task:
+        print("task:", await gateway.submit(args.room, args.task), file=sys.stderr)
+    track, end = args.track, None
+    async for heard in listener:
+        track = track or heard.track
+        if heard.track != track:
+            continue
+        if isinstance(heard, Gap):
+            print(f"gap: {heard.count} batches from {heard.seq} ({heard.reason})", file=sys.stderr)
+        elif isinstance(heard, Batch):
+            missing = 0 if end is None else heard.pos - end
+            if 0 < missing <= FILL_MAX_S * heard.rate:
+                await write(bytes(missing * 2 * heard.ch))
+            samples = heard.samples()
+            await write(samples)
+            end = heard.pos + len(samples) // (2 * heard.ch)
+            if heard.flags & FLAG_LAST:
+                break
+    await listener.close()
+    await gateway.nc.close()
+
+
+async def write(samples: bytes) -> None:
+    # A recogniser that is slow must not keep the connection from being read.
+    await asyncio.to_thread(sys.stdout.buffer.write, samples)
+    await asyncio.to_thread(sys.stdout.buffer.flush)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="one track of a room as s16le on stdout")
+    parser.add_argument("room")
+    parser.add_argument("--track", help="default: the first one heard")
+    parser.add_argument("--task", metavar="SDK", help="first hand in a task with this adapter")
+    parser.add_argument("--deadline", type=float, default=10.0, help="wait for a batch, seconds")
+    parser.add_argument("--server", default=os.environ.get("NATS_URL", "nats://127.0.0.1:4222"))
+    try:
+        asyncio.run(feed(parser.parse_args()))
+    except KeyboardInterrupt:
+        pass
+    except BrokenPipeError:
+        # The reader has had enough; Python would complain of it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -31,6 +31,9 @@ const LINE_MAX: u64 = 128;
 const ENVIRON_MAX: u64 = 1024 * 1024;
 /// How often the guard looks for processes that bear the marker.
 const SWEEPS: usize = 50;
+/// A stray is missed by a sweep that passes while it forks or executes another
+/// program, so the last sweeps find nothing several times in a row.
+const CLEAN_SWEEPS: usize = 3;
 /// Wait between two sweeps, for the killed to die.
 const SWEEP_WAIT: Duration = Duration::from_millis(5);
 
@@ -153,20 +156,25 @@ fn guard() -> ExitCode {
 /// shortly before the worker died that it could not name them. Returns how many.
 fn sweep(marker: &[u8]) -> usize {
     let mut killed = BTreeSet::new();
+    let mut clean = 0;
     for _ in 0..SWEEPS {
-        let mut found = false;
+        clean += 1;
         for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let Some(id) = process.file_name().to_str().and_then(|name| name.parse::<i32>().ok())
             else {
                 continue;
             };
-            if bears(id, marker) {
-                found = true;
-                killed.insert(id);
-                let _ = Pid::from_raw(id).map(|pid| kill_process(pid, Signal::KILL));
+            match bears(id, marker) {
+                Bears::No => continue,
+                Bears::Unsure => (),
+                Bears::Yes => {
+                    killed.insert(id);
+                    let _ = Pid::from_raw(id).map(|pid| kill_process(pid, Signal::KILL));
+                }
             }
+            clean = 0;
         }
-        if !found {
+        if clean == CLEAN_SWEEPS {
             break;
         }
         std::thread::sleep(SWEEP_WAIT);
@@ -174,11 +182,40 @@ fn sweep(marker: &[u8]) -> usize {
     killed.len()
 }
 
-/// Whether the environment a process was started with holds the marker. A
-/// process that is dead or another user's shows none.
-fn bears(id: i32, marker: &[u8]) -> bool {
-    let mut environ = Vec::new();
-    std::fs::File::open(format!("/proc/{id}/environ"))
-        .and_then(|file| file.take(ENVIRON_MAX).read_to_end(&mut environ))
-        .is_ok_and(|_| environ.split(|&byte| byte == 0).any(|entry| entry == marker))
+/// Whether a process was started with the marker in its environment.
+enum Bears {
+    Yes,
+    /// Not, or it is dead, or another user's.
+    No,
+    /// It is being replaced by `exec`: for that time it has no environment.
+    Unsure,
+}
+
+fn bears(id: i32, marker: &[u8]) -> Bears {
+    let read = |name: &str| {
+        let mut text = Vec::new();
+        let file = std::fs::File::open(format!("/proc/{id}/{name}"))?;
+        file.take(ENVIRON_MAX).read_to_end(&mut text).map(|_| text)
+    };
+    let Ok(environ) = read("environ") else { return Bears::No };
+    if environ.split(|&byte| byte == 0).any(|entry| entry == marker) {
+        return Bears::Yes;
+    }
+    // A process that is executing a program has neither environment nor
+    // arguments; nor have the dead and the kernel's own threads.
+    let executing = environ.is_empty()
+        && read("cmdline").is_ok_and(|arguments| arguments.is_empty())
+        && read("stat").is_ok_and(|stat| is_program(&stat));
+    if executing { Bears::Unsure } else { Bears::No }
+}
+
+/// Whether a line of `/proc/PID/stat` is that of a living program.
+fn is_program(stat: &[u8]) -> bool {
+    // "pid (name) state ppid pgrp session tty_nr tpgid flags …", proc_pid_stat(5).
+    const KERNEL_THREAD: u32 = 0x0020_0000;
+    let stat = String::from_utf8_lossy(stat);
+    let mut fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
+    let alive = fields.next().is_some_and(|state| !matches!(state, "Z" | "X"));
+    let flags = fields.nth(5).and_then(|flags| flags.parse::<u32>().ok());
+    alive && flags.is_some_and(|flags| flags & KERNEL_THREAD == 0)
 }

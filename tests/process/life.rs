@@ -107,6 +107,22 @@ async fn one_that_left_its_group_ends_with_the_supervisor() {
     assert!(ends(stray[0], GONE));
 }
 
+/// While a process executes a program it shows no environment to be known by.
+#[tokio::test]
+async fn one_that_executes_itself_for_ever_ends_with_the_supervisor() {
+    let executes = r#"again='exec sh -c "$0" "$0"'
+        setsid sh -c 'echo $$ ready; exec sh -c "$0" "$0"' "$again" & wait"#;
+    for _ in 0..20 {
+        let mut bench = Bench::new();
+        let spawned = bench.sh(1, executes).await;
+        let stray = pids(&read_until(&spawned, Some("ready")));
+        bench.stop(1, Stop::Kill);
+        bench.exit().await;
+        bench.shut_down().await;
+        assert!(ends(stray[0], GONE));
+    }
+}
+
 #[tokio::test]
 async fn a_flood_on_stderr_neither_blocks_nor_grows() {
     let resident = || {

@@ -52,7 +52,7 @@ impl Stage {
         ];
         let mut server =
             Program::start("nats-server", nats_server, &args, &[], logs.join("nats-server.log"))?;
-        let url = address(&mut server, work).await?;
+        let url = address(&mut server, nats_server, work).await?;
         let dispatcher = Program::start(
             "dispatcher",
             &launch::find_own("dispatcher")?,
@@ -133,9 +133,11 @@ impl Stage {
     }
 }
 
-/// Where the server listens, which it writes to a file once it does.
-async fn address(server: &mut Program, folder: &Path) -> Result<String> {
-    let file = folder.join(format!("nats-server_{}.ports", server.pid()));
+/// Where the server listens, which it writes to a file once it does. The file
+/// bears the name the program was started under.
+async fn address(server: &mut Program, program: &Path, folder: &Path) -> Result<String> {
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let file = folder.join(format!("{name}_{}.ports", server.pid()));
     let until = Instant::now() + READY;
     loop {
         if let Ok(text) = std::fs::read_to_string(&file)

@@ -6,11 +6,11 @@ use std::{
     collections::BTreeMap,
     os::unix::process::ExitStatusExt,
     process::{Command, Output},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use adapter::Adapter;
-use audio_gateway::sdk::pipe::{Audio, FromAdapter, ToAdapter};
+use audio_gateway::sdk::pipe::{Audio, FromAdapter, MediaClock, ToAdapter};
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -152,6 +152,29 @@ fn it_dies_in_every_way_that_is_asked_of_it() {
     deaf.until("STATS", |message| matches!(message, FromAdapter::Stats { .. }));
     kill_process(deaf.pid(), Signal::KILL).unwrap();
     assert_eq!(deaf.wait().0.signal(), Some(Signal::KILL.as_raw()));
+}
+
+#[test]
+fn unix_time_is_the_time_by_the_wall() {
+    let unix = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64;
+    let before = unix();
+    let mut sim = joined(&json!({"source": "ramp", "clock": "unix", "seconds": 0.2}));
+    let (mut now, mut slots) = (0, Vec::new());
+    sim.finish(|message| match message {
+        FromAdapter::Joined { now: pts, clock } => {
+            assert_eq!(*clock, MediaClock::Unix);
+            now = *pts;
+        }
+        FromAdapter::Audio(Audio { pts, pcm, .. }) => {
+            slots.push((*pts, u16::from_le_bytes([pcm[0], pcm[1]])));
+        }
+        _ => (),
+    });
+    assert!((before..=unix()).contains(&now), "{before} {now}");
+    assert!(slots.len() > 2 && slots[0].0 >= now);
+    for (pts, first) in slots {
+        assert_eq!((pts % 20_000, first), (0, (pts / 1_000 * 16) as u16));
+    }
 }
 
 #[test]

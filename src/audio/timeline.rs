@@ -43,6 +43,10 @@ impl Origin {
 #[derive(Debug, Clone)]
 pub struct Timeline {
     rate: u32,
+    /// The room's origin, where the clock shows Unix time.
+    unix: Option<Origin>,
+    /// Whether it is anchored there, and not where it was heard.
+    anchored: bool,
     anchor_pts: i64,
     anchor_position: i64,
     /// The highest timestamp so far.
@@ -60,6 +64,8 @@ impl Timeline {
     pub fn new(rate: u32, pts: i64, position: i64) -> Self {
         Self {
             rate,
+            unix: None,
+            anchored: false,
             anchor_pts: pts,
             anchor_position: position,
             latest_pts: pts,
@@ -67,6 +73,27 @@ impl Timeline {
             lead_before: None,
             window_start: position,
         }
+    }
+
+    /// A clock of Unix time, which shows `pts` µs when the room is at `wall`: the
+    /// room's origin is its anchor, so that every worker places the same sound
+    /// at the same sample. One that is more than 10 s off shows something else,
+    /// and is anchored where it is heard.
+    #[must_use]
+    pub fn unix(origin: Origin, pts: i64, wall: i64) -> Self {
+        let mut line = Self { unix: Some(origin), ..Self::new(origin.rate, pts, wall) };
+        let off = origin.position(pts).saturating_sub(wall);
+        if off.saturating_abs() <= line.samples(GAP_MAX) {
+            line.anchored = true;
+            (line.anchor_pts, line.anchor_position) = (origin.unix_us, 0);
+        }
+        line
+    }
+
+    /// Whether it shows Unix time as it says, or has not said so.
+    #[must_use]
+    pub fn keeps_its_word(&self) -> bool {
+        self.anchored || self.unix.is_none()
     }
 
     /// The position of a timestamp, negative before the room's origin.
@@ -87,8 +114,11 @@ impl Timeline {
         let ahead = position.saturating_sub(wall) > self.samples(GAP_MAX);
         let back = self.latest_pts.saturating_sub(pts) > GAP_MAX.as_micros() as i64;
         if ahead || back {
-            *self = Self::new(self.rate, pts, wall);
-            position = wall;
+            *self = match self.unix {
+                Some(origin) => Self::unix(origin, pts, wall),
+                None => Self::new(self.rate, pts, wall),
+            };
+            position = self.position(pts);
         }
         self.latest_pts = self.latest_pts.max(pts);
         let lead = position.saturating_sub(wall);

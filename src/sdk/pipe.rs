@@ -38,7 +38,7 @@ pub use decode::{Counters, Decoder};
 pub use encode::{EncodeError, Encoder, Message};
 pub use from_adapter::FromAdapter;
 pub use header::{Frame, HEADER_BYTES, Header, Kind, MAGIC, MUST_UNDERSTAND, VERSION};
-pub use payload::{Audio, Hello, Join, Participant, Refusal, Stats, Track, Welcome};
+pub use payload::{Audio, Hello, Join, MediaClock, Participant, Refusal, Stats, Track, Welcome};
 pub use to_adapter::ToAdapter;
 
 /// The protocol number in HELLO and WELCOME.

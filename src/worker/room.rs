@@ -21,7 +21,7 @@ use crate::{
     limits,
     sdk::{
         adapter::{Direction, Mode},
-        pipe::{Audio, Decoder, Encoder, HEADER_BYTES, Message, ToAdapter},
+        pipe::{Audio, Decoder, Encoder, HEADER_BYTES, MediaClock, Message, ToAdapter},
     },
     task::{Epoch, Params, Pull},
 };
@@ -151,6 +151,8 @@ pub struct Room {
     decoder: Decoder,
     encoder: Encoder,
     timeline: Option<Timeline>,
+    /// What the adapter's clock counts from, as HELLO has it.
+    clock: MediaClock,
     tracks: Vec<Track>,
     /// Index in `tracks` by stream.
     streams: Vec<Option<usize>>,
@@ -177,6 +179,7 @@ impl Room {
             decoder: Decoder::from_adapter(),
             encoder: Encoder::default(),
             timeline: None,
+            clock: MediaClock::Own,
             tracks: Vec::new(),
             streams: Vec::new(),
             roles: BTreeMap::new(),
@@ -207,6 +210,7 @@ impl Room {
         self.decoder = Decoder::from_adapter();
         self.encoder = Encoder::default();
         self.timeline = None;
+        self.clock = MediaClock::Own;
         (self.flowing, self.pushed, self.deaf) = (true, 0, false);
         if let Mode::Raw { direction: Direction::Push, .. } = self.spec.mode {
             self.joined(now, fx);

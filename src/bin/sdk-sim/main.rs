@@ -24,7 +24,7 @@ use std::{
     os::fd::AsFd,
     path::PathBuf,
     process::ExitCode,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use audio_gateway::sdk::pipe::{Decoder, FromAdapter};
@@ -38,7 +38,7 @@ use rustix::{
 use crate::{
     outbox::Outbox,
     params::Fate,
-    sim::{End, Sim},
+    sim::{Began, End, Sim},
 };
 
 const USAGE: &str = "\
@@ -96,7 +96,9 @@ fn run(media_dirs: Vec<PathBuf>, out: &mut Outbox) -> io::Result<End> {
     let stdin = io::stdin();
     let mut decoder = Decoder::to_adapter();
     let mut buffer = vec![0; 8 * 1024];
-    let mut sim = Sim::new(media_dirs, out);
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let began = Began { at: Instant::now(), unix_us: unix.as_micros() as i64 };
+    let mut sim = Sim::new(media_dirs, began, out);
     // Where it is refused, the rooms only cost more.
     let _ = set_current_timer_slack(Some(TIMER_SLACK));
     loop {

@@ -79,6 +79,14 @@ pub(crate) struct Step {
     pub(crate) by_ms: i32,
 }
 
+/// What the media clock counts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Counts {
+    Own,
+    Unix,
+}
+
 /// Bytes on stdout that are no frame.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -144,6 +152,7 @@ struct Written {
     leave: Vec<Move>,
     #[serde(deserialize_with = "one_or_many")]
     join: Vec<Move>,
+    clock: Counts,
     clock_skew_ppm: f64,
     #[serde(deserialize_with = "one_or_many")]
     clock_step: Vec<Step>,
@@ -178,6 +187,7 @@ impl Default for Written {
             lost: Vec::new(),
             leave: Vec::new(),
             join: Vec::new(),
+            clock: Counts::Own,
             clock_skew_ppm: 0.0,
             clock_step: Vec::new(),
             jitter_ms: 0,
@@ -251,6 +261,8 @@ pub(crate) struct Plan {
     pub(crate) losses: Vec<Span>,
     /// Time, user, whether they come; sorted by time.
     pub(crate) moves: Vec<(i64, String, bool)>,
+    /// Whether its clock shows Unix time.
+    pub(crate) unix: bool,
     pub(crate) skew_ppm: f64,
     pub(crate) steps: Vec<Step>,
     pub(crate) jitter_us: i64,
@@ -331,6 +343,7 @@ fn plan(written: Written) -> Result<Plan, String> {
         moves: (written.leave.into_iter().map(come(false)))
             .chain(written.join.into_iter().map(come(true)))
             .collect(),
+        unix: written.clock == Counts::Unix,
         skew_ppm: written.clock_skew_ppm,
         steps: written.clock_step,
         jitter_us: i64::from(written.jitter_ms) * 1_000,

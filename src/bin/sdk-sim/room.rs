@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use audio_gateway::{
     limits::SIM_LATE_MAX,
-    sdk::pipe::{Audio, FromAdapter, Participant, Stats, ToAdapter, Track as Opened},
+    sdk::pipe::{Audio, FromAdapter, MediaClock, Participant, Stats, ToAdapter, Track as Opened},
 };
 
 use crate::{
@@ -54,10 +54,9 @@ impl Room {
             let (user, role) = (person.user.clone(), person.role.clone());
             tracks.push(Track::new(index as u16 + 1, user, role, source));
         }
-        let mut clock = Clock::new(&plan);
         Ok(Self {
-            due: clock.due(0),
-            clock,
+            clock: Clock::new(&plan),
+            due: 0,
             echo: plan.echo.then_some((tracks.len() as u16 + 1, false)),
             tracks,
             playout: Playout::default(),
@@ -78,10 +77,16 @@ impl Room {
         self.plan.fail_join.take()
     }
 
-    /// Says who is there at the start.
-    pub(crate) fn open(&mut self, out: &mut Outbox) {
+    /// Joins, at this time by the wall, and says who is there at the start.
+    pub(crate) fn open(&mut self, unix_us: i64, out: &mut Outbox) {
+        self.clock.start(unix_us);
+        self.due = self.clock.due(0);
+        let clock = if self.plan.unix { MediaClock::Unix } else { MediaClock::Own };
+        out.send(&FromAdapter::Joined { now: self.clock.now(0), clock });
+        if let Some(slot) = self.clock.epoch() {
+            self.tracks.iter_mut().for_each(|track| track.count_from(slot));
+        }
         let now = self.clock.pts(0);
-        out.send(&FromAdapter::Joined { now });
         for (track, person) in self.tracks.iter_mut().zip(&self.plan.people) {
             if person.present {
                 track.enter(now, out);

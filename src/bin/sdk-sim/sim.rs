@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audio_gateway::sdk::pipe::{Frame, FromAdapter, Hello, Join, PROTOCOL, Refusal, ToAdapter};
+use audio_gateway::sdk::pipe::{
+    Frame, FromAdapter, Hello, Join, MediaClock, PROTOCOL, Refusal, ToAdapter,
+};
 
 use crate::{
     outbox::Outbox,
@@ -34,22 +36,34 @@ enum Stage {
     Inside(Instant, Box<Room>),
 }
 
+/// A moment on both clocks: a room is played by the first, and the second is
+/// read only then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Began {
+    pub(crate) at: Instant,
+    /// µs since the Unix epoch.
+    pub(crate) unix_us: i64,
+}
+
 /// One adapter.
 pub(crate) struct Sim {
     media_dirs: Vec<PathBuf>,
+    began: Began,
     stage: Stage,
     pub(crate) ignore_sigterm: bool,
 }
 
 impl Sim {
     /// Begins the conversation.
-    pub(crate) fn new(media_dirs: Vec<PathBuf>, out: &mut Outbox) -> Self {
+    pub(crate) fn new(media_dirs: Vec<PathBuf>, began: Began, out: &mut Outbox) -> Self {
         out.send(&FromAdapter::Hello(Hello {
             protocol: PROTOCOL,
             name: "sdk-sim".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            // A task may ask for another, so this is said in JOINED.
+            clock: MediaClock::Own,
         }));
-        Self { media_dirs, stage: Stage::Waiting, ignore_sigterm: false }
+        Self { media_dirs, began, stage: Stage::Waiting, ignore_sigterm: false }
     }
 
     /// When [`Sim::act`] is due, if anything waits on time.
@@ -110,7 +124,8 @@ impl Sim {
                 if let Some(message) = room.refuses() {
                     return Some(End::Error(message, 1));
                 }
-                room.open(out);
+                let since = now.saturating_duration_since(self.began.at);
+                room.open(self.began.unix_us + since.as_micros() as i64, out);
                 self.stage = Stage::Inside(now, room);
                 None
             }

@@ -23,7 +23,8 @@ pub(crate) struct Track {
     present: bool,
     muted: bool,
     subscribed: bool,
-    /// The slot in which the track was first subscribed.
+    /// The slot of the source's first sample: the one in which the track was
+    /// first subscribed, or that of the Unix epoch.
     origin: Option<i64>,
     /// Samples that the source has given, sent or not.
     given: u64,
@@ -41,6 +42,14 @@ impl Track {
             subscribed: false,
             origin: None,
             given: 0,
+        }
+    }
+
+    /// The source's first sample was in this slot, where it is one that tells
+    /// by the number of a sample what it is.
+    pub(crate) fn count_from(&mut self, slot: i64) {
+        if self.source.counts() {
+            self.origin = Some(slot);
         }
     }
 

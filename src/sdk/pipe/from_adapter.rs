@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{
     encode::{EncodeError, Message, Writer},
     header::{Frame, Kind},
-    payload::{Audio, Hello, Participant, Refusal, Stats, Track, cut},
+    payload::{Audio, Hello, MediaClock, Participant, Refusal, Stats, Track, cut},
 };
 
 /// A message from an adapter. `pts` is µs on its media clock.
@@ -18,6 +18,8 @@ pub enum FromAdapter<'a> {
     Joined {
         /// Its media clock at this moment.
         now: i64,
+        /// What that counts from, where HELLO did not say it.
+        clock: MediaClock,
     },
     /// Somebody came.
     ParticipantJoined(Participant),
@@ -115,6 +117,11 @@ pub enum FromAdapter<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
+struct Inside {
+    #[serde(default)]
+    clock: MediaClock,
+}
+#[derive(Serialize, Deserialize)]
 struct Left {
     user: String,
 }
@@ -183,7 +190,10 @@ impl<'a> FromAdapter<'a> {
                 frame.bounded("version", Some(&hello.version))?;
                 Self::Hello(hello)
             }
-            Kind::Joined => Self::Joined { now: pts },
+            Kind::Joined => {
+                let Inside { clock } = frame.json()?;
+                Self::Joined { now: pts, clock }
+            }
             Kind::ParticipantJoined => {
                 let who: Participant = frame.json()?;
                 frame.bounded("user", Some(&who.user))?;
@@ -240,7 +250,10 @@ impl Message for FromAdapter<'_> {
                 out.json(Kind::Played, 0, *pts, &Played { samples: *samples })
             }
             Self::Hello(hello) => out.json(Kind::Hello, 0, 0, hello),
-            Self::Joined { now } => out.bare(Kind::Joined, 0, *now),
+            Self::Joined { now, clock: MediaClock::Own } => out.bare(Kind::Joined, 0, *now),
+            Self::Joined { now, clock } => {
+                out.json(Kind::Joined, 0, *now, &Inside { clock: *clock })
+            }
             Self::ParticipantJoined(who) => out.json(Kind::ParticipantJoined, 0, 0, who),
             Self::ParticipantLeft { user } => {
                 out.json(Kind::ParticipantLeft, 0, 0, &json!({"user": user}))

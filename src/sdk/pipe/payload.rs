@@ -80,6 +80,30 @@ pub struct Hello {
     /// Its version, for logs.
     #[serde(default)]
     pub version: String,
+    /// What its media clock counts from, where it knows before it joins.
+    #[serde(default, skip_serializing_if = "MediaClock::is_own")]
+    pub clock: MediaClock,
+}
+
+/// What an adapter's media clock counts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MediaClock {
+    /// The Unix epoch: two adapters in one room have the same time for the same
+    /// sound.
+    Unix,
+    /// Something of its own, as does a clock of which we know nothing.
+    #[default]
+    #[serde(other)]
+    Own,
+}
+
+impl MediaClock {
+    /// Whether its time means nothing outside its process.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        *self == Self::Own
+    }
 }
 
 /// Who the worker is and what audio it wants.

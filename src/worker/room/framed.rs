@@ -7,8 +7,8 @@ use crate::{
     id::TrackId,
     limits,
     sdk::pipe::{
-        Audio, Decoder, Frame, FromAdapter, Hello, Join, PROTOCOL, Participant, Refusal, ToAdapter,
-        Track, Welcome,
+        Audio, Decoder, Frame, FromAdapter, Hello, Join, MediaClock, PROTOCOL, Participant,
+        Refusal, ToAdapter, Track, Welcome,
     },
 };
 
@@ -41,9 +41,16 @@ impl Room {
     fn hear(&mut self, message: FromAdapter<'_>, now: i64, fx: &mut Effects) {
         match message {
             FromAdapter::Hello(hello) => self.greet(&hello, fx),
-            FromAdapter::Joined { now: pts } if self.stage == Stage::Greeted => {
+            FromAdapter::Joined { now: pts, clock } if self.stage == Stage::Greeted => {
                 let wall = self.origin.position(now);
-                self.timeline = Some(Timeline::new(self.origin.rate, pts, wall));
+                let line = match self.clock == MediaClock::Unix || clock == MediaClock::Unix {
+                    true => Timeline::unix(self.origin, pts, wall),
+                    false => Timeline::new(self.origin.rate, pts, wall),
+                };
+                if !line.keeps_its_word() {
+                    self.tell(now, strayed(pts, now), fx);
+                }
+                self.timeline = Some(line);
                 self.joined(now, fx);
             }
             FromAdapter::Error { message, fatal } => {
@@ -57,7 +64,7 @@ impl Room {
             _ if self.stage != Stage::Joined => fx.tally.refused += 1,
             FromAdapter::Audio(audio) => self.audio(&audio, now, fx),
             FromAdapter::Idle { stream, pts } => {
-                let at = self.observe(pts, now);
+                let at = self.observe(pts, now, fx);
                 self.with(stream, fx, |room, index, _| {
                     let track = &mut room.tracks[index];
                     track.heard = true;
@@ -65,8 +72,8 @@ impl Room {
                 });
             }
             FromAdapter::Lost { stream, from, to } => {
-                let from = self.observe(from, now);
-                let to = self.observe(to, now);
+                let from = self.observe(from, now, fx);
+                let to = self.observe(to, now, fx);
                 self.with(stream, fx, |room, index, _| {
                     let track = &mut room.tracks[index];
                     track.heard = true;
@@ -84,7 +91,7 @@ impl Room {
                 self.track_opened(stream, pts, track, now, fx);
             }
             FromAdapter::TrackClosed { stream, pts } => {
-                let at = self.observe(pts, now);
+                let at = self.observe(pts, now, fx);
                 self.with(stream, fx, |room, index, fx| {
                     room.close_track(index, Some(at), now, fx);
                 });
@@ -102,7 +109,7 @@ impl Room {
     }
 
     fn audio(&mut self, audio: &Audio<'_>, now: i64, fx: &mut Effects) {
-        let at = self.observe(audio.pts, now);
+        let at = self.observe(audio.pts, now, fx);
         let track = self.streams.get(usize::from(audio.stream)).copied().flatten();
         let Some(track) = track.map(|index| &mut self.tracks[index]) else {
             fx.tally.refused += 1;
@@ -125,7 +132,7 @@ impl Room {
             self.last_word(Word::Broken(text), fx);
             return;
         }
-        self.stage = Stage::Greeted;
+        (self.stage, self.clock) = (Stage::Greeted, hello.clock);
         let welcome = Welcome {
             protocol: PROTOCOL,
             worker: self.spec.worker.clone(),
@@ -153,7 +160,7 @@ impl Room {
     }
 
     fn track_opened(&mut self, stream: u16, pts: i64, track: Track, now: i64, fx: &mut Effects) {
-        let at = self.observe(pts, now);
+        let at = self.observe(pts, now, fx);
         if let Some(index) = self.streams.get(usize::from(stream)).copied().flatten() {
             self.close_track(index, Some(at), now, fx);
         }
@@ -177,7 +184,7 @@ impl Room {
     }
 
     fn mute(&mut self, stream: u16, pts: i64, muted: bool, now: i64, fx: &mut Effects) {
-        let at = self.observe(pts, now);
+        let at = self.observe(pts, now, fx);
         self.with(stream, fx, |room, index, fx| {
             let track = &mut room.tracks[index];
             if track.muted == muted {
@@ -211,9 +218,15 @@ impl Room {
         }
     }
 
-    fn observe(&mut self, pts: i64, now: i64) -> i64 {
+    fn observe(&mut self, pts: i64, now: i64, fx: &mut Effects) -> i64 {
         let wall = self.origin.position(now);
-        self.timeline.as_mut().map_or(wall, |line| line.observe(pts, wall))
+        let Some(line) = &mut self.timeline else { return wall };
+        let before = line.keeps_its_word();
+        let at = line.observe(pts, wall);
+        if before && !line.keeps_its_word() {
+            self.tell(now, strayed(pts, now), fx);
+        }
+        at
     }
 
     /// News that an adapter can make at will, as many as its listeners can
@@ -229,4 +242,13 @@ impl Room {
             fx.tally.unsaid += 1;
         }
     }
+}
+
+/// What is told of a clock that is not what it was said to be.
+fn strayed(pts: i64, now: i64) -> RoomNews {
+    let off = pts.saturating_sub(now) / 1_000_000;
+    let message = format!(
+        "its clock is to show Unix time and is {off} s off: its audio is placed by when it comes"
+    );
+    RoomNews::AdapterError { message }
 }

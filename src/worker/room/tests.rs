@@ -1,5 +1,7 @@
 //! A room read as its adapter's protocol: bytes in, slots and events out.
 
+mod clock;
+
 use std::collections::BTreeMap;
 
 use super::*;
@@ -7,7 +9,7 @@ use crate::{
     audio::{Batch, FLAG_LAST, SlotState},
     sdk::{
         adapter::Direction,
-        pipe::{Audio, FromAdapter, Hello, Participant, ToAdapter, Track as TrackInfo},
+        pipe::{Audio, FromAdapter, Hello, MediaClock, Participant, ToAdapter, Track as TrackInfo},
     },
 };
 
@@ -70,11 +72,15 @@ impl Play {
     }
 
     fn join(&mut self, at: i64) {
+        self.greet(at, MediaClock::Own);
+        self.say(at, &FromAdapter::Joined { now: PTS + at, clock: MediaClock::Own });
+    }
+
+    fn greet(&mut self, at: i64, clock: MediaClock) {
         self.encoder = Encoder::default();
         self.room.attach(ORIGIN + at, &mut self.fx);
-        let hello = Hello { protocol: 1, name: "a".into(), version: String::new() };
-        self.say(at, &FromAdapter::Hello(hello));
-        self.say(at, &FromAdapter::Joined { now: PTS + at });
+        let (name, version) = ("a".into(), String::new());
+        self.say(at, &FromAdapter::Hello(Hello { protocol: 1, name, version, clock }));
     }
 
     fn open(&mut self, at: i64, stream: u16, user: &str) {
@@ -303,7 +309,8 @@ fn garbage_costs_itself_alone_and_what_breaks_the_protocol_is_told() {
 fn who_speaks_another_protocol_is_not_let_in() {
     let mut play = Play::framed();
     play.room.attach(ORIGIN, &mut play.fx);
-    let hello = Hello { protocol: 2, name: "new".into(), version: String::new() };
+    let hello =
+        Hello { protocol: 2, name: "new".into(), version: String::new(), clock: MediaClock::Own };
     play.say(0, &FromAdapter::Hello(hello));
     assert!(matches!(&play.words[..], [Word::Broken(why)] if why.contains("protocol 2")));
     assert_eq!(play.told, [""; 0]);

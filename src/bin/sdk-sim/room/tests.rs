@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{clock::ZERO, params::parse};
 
+/// When rooms are joined, µs since the Unix epoch.
+const UNIX: i64 = 1_767_225_600_007_001;
+
 /// A room and everything it said.
 struct Played {
     room: Room,
@@ -22,7 +25,7 @@ impl Played {
     fn new(params: &Value) -> Self {
         let room = Room::new(plan(params).unwrap(), &[]).unwrap();
         let mut played = Self { room, out: Outbox::default(), fate: None };
-        played.room.open(&mut played.out);
+        played.room.open(UNIX, &mut played.out);
         for stream in 1..=played.streams() {
             played.tell(ToAdapter::Subscribe { stream, on: true });
         }
@@ -76,7 +79,7 @@ impl Played {
                 FromAdapter::TrackClosed { stream, pts } => format!("{stream} closed {}", ms(pts)),
                 FromAdapter::ParticipantJoined(who) => format!("joined {}", who.user),
                 FromAdapter::ParticipantLeft { user } => format!("left {user}"),
-                FromAdapter::Joined { now } => format!("inside {}", ms(now)),
+                FromAdapter::Joined { now, .. } => format!("inside {}", ms(now)),
                 FromAdapter::Played { samples, .. } => format!("played {samples}"),
                 FromAdapter::MarkReached { name, .. } => format!("mark {name}"),
                 other => format!("{other:?}"),
@@ -92,7 +95,7 @@ fn people_are_announced_and_heard_once_subscribed() {
     let mut room = Room::new(plan(&json!({"participants": 2, "source": "ramp"})).unwrap(), &[])
         .map(|room| Played { room, out: Outbox::default(), fate: None })
         .unwrap();
-    room.room.open(&mut room.out);
+    room.room.open(UNIX, &mut room.out);
     assert_eq!(
         room.said(),
         [
@@ -179,6 +182,51 @@ fn a_clock_step_moves_the_timestamps_and_no_sample() {
         Played::new(&json!({"source": "ramp", "clock_step": {"at_s": 0.02, "by_ms": 1_000}}));
     room.said();
     assert_eq!(room.slots(2).said(), ["1 audio 0 0", "1 audio 1020 320"]);
+}
+
+#[test]
+fn rooms_of_unix_time_agree_on_every_sample() {
+    for source in ["ramp", "tone"] {
+        // One joins 1.2345 s after the other, in the middle of a slot.
+        let params = json!({"source": source, "clock": "unix", "participants": 2});
+        let heard = |unix: i64| {
+            let room = Room::new(plan(&params).unwrap(), &[]).unwrap();
+            let mut played = Played { room, out: Outbox::default(), fate: None };
+            played.room.open(unix, &mut played.out);
+            (1..=2).for_each(|stream| played.tell(ToAdapter::Subscribe { stream, on: true }));
+            played.slots(100).said()
+        };
+        let (first, second) = (heard(UNIX), heard(UNIX + 1_234_500));
+        let audio = |said: &[String]| -> Vec<String> {
+            said.iter().filter(|line| line.contains("audio")).cloned().collect()
+        };
+        let (first, second) = (audio(&first), audio(&second));
+        // 62 slots of each of the two were before the second came.
+        assert_eq!(first[2 * 62..], second[..2 * 38], "{source}");
+    }
+}
+
+#[test]
+fn a_ramp_of_unix_time_tells_the_number_of_the_sample() {
+    let mut room = Played::new(&json!({
+        "source": "ramp", "clock": "unix", "echo": true,
+        "participants": 2, "stall": {"at_s": 0.02, "for_s": 0.02, "burst": false},
+    }));
+    let said = room.slots(3).said();
+    let ms = (UNIX + 12_999 - ZERO) as f64 / 1_000.0;
+    assert_eq!(said[0], format!("inside {}", ms - 12.999));
+    let number = (UNIX + 12_999) / 1_000 * 16;
+    let ramp = |after: i64, index: i64| (number + after + 9_973 * index) as u16;
+    let audio: Vec<_> = said.iter().filter(|line| line.contains("audio")).collect();
+    let want = [
+        format!("1 audio {ms} {}", ramp(0, 0)),
+        format!("2 audio {ms} {}", ramp(0, 1)),
+        format!("1 audio {} {}", ms + 40.0, ramp(640, 0)),
+        format!("2 audio {} {}", ms + 40.0, ramp(640, 1)),
+    ];
+    assert_eq!(audio, want.iter().collect::<Vec<_>>());
+    // The echo is on the same clock.
+    assert!(said.contains(&format!("3 idle {}", ms + 20.0)), "{said:?}");
 }
 
 #[test]
@@ -278,6 +326,7 @@ fn params_that_cannot_be_are_refused_by_name() {
         (json!({"mute": {"at_s": 0}}), "params.\"mute\"", "for_s"),
         (json!({"stall": {"at_s": 0, "for_s": 1, "bust": true}}), "params.\"stall\"", "burst"),
         (json!({"stall": vec![json!({"at_s": 0, "for_s": 1}); 65]}), "params.\"stall\"", "64"),
+        (json!({"clock": "gps"}), "params.\"clock\"", "`unix`"),
         (json!({"fail_join": 3}), "params.\"fail_join\"", "message"),
     ];
     for (params, names, mends) in cases {

@@ -166,8 +166,20 @@ pub const WORKER_GONE: Duration = Duration::from_secs(3);
 pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Workers tried for one task before it waits again.
 pub const CANDIDATES_MAX: usize = 3;
-/// Wait before a task that found no taker is tried again.
+/// Wait before a task that found no taker is tried again; doubled each time …
 pub const REQUEUE_DELAY: Duration = Duration::from_millis(500);
+/// … up to this, so that within [`TASK_START_WITHIN`] six rounds are made.
+pub const REQUEUE_MAX: Duration = Duration::from_secs(8);
+/// Failed starts of an adapter at a worker within [`QUARANTINE_WINDOW`] that
+/// put it into quarantine there …
+pub const QUARANTINE_STARTS: usize = 3;
+/// See [`QUARANTINE_STARTS`].
+pub const QUARANTINE_WINDOW: Duration = Duration::from_secs(60);
+/// … for this long: as long as a task waits for a worker by default, so that
+/// an operator sees it and a fleet of one does not lie idle.
+pub const QUARANTINE: Duration = Duration::from_secs(30);
+/// Failed starts that are remembered of one adapter at one worker.
+pub const QUARANTINE_MEMORY: usize = 16;
 /// Tasks that may wait for a worker; one more is refused with `queue_full`.
 pub const QUEUE_MAX: usize = 10_000;
 /// Submits a second from all callers together.
@@ -267,12 +279,16 @@ pub const PLAYOUT_SLOTS: usize = 3_000;
 pub const STDIN_QUEUE_BYTES: usize = 256 * 1024;
 /// How long an adapter may take from its start to HELLO and JOINED.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a raw adapter may take from its start to its first sample: it has
+/// no other way to say that it is there.
+pub const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long an adapter may take to leave after LEAVE or the end of its stdin.
 pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an adapter may take to die after SIGTERM before SIGKILL.
 pub const TERM_TIMEOUT: Duration = Duration::from_secs(2);
-/// Last bytes of an adapter's stderr kept for the event that reports its end.
-pub const STDERR_TAIL: usize = 2 * 1024;
+/// Last bytes of an adapter's stderr kept for the event that reports its end:
+/// a reason has room for them and for what is said around them.
+pub const STDERR_TAIL: usize = REASON_MAX_BYTES - 512;
 /// Longest line of an adapter's stderr that is logged.
 pub const STDERR_LINE_MAX: usize = 1_024;
 /// Lines of one adapter's stderr that are logged at once …
@@ -297,7 +313,8 @@ pub const GUARD_LEAVE: Duration = Duration::from_secs(2);
 pub const PARAM_MAX_BYTES: usize = 2 * 1024;
 /// Largest configuration file of a worker, in bytes.
 pub const CONFIG_MAX_BYTES: u64 = 1024 * 1024;
-/// Starts of one adapter within [`CRASH_WINDOW`] before its task fails.
+/// Crashes of one adapter within [`CRASH_WINDOW`] that its task survives; with
+/// one more it fails.
 pub const CRASHES_MAX: usize = 5;
 /// See [`CRASHES_MAX`].
 pub const CRASH_WINDOW: Duration = Duration::from_secs(60);
@@ -362,3 +379,36 @@ pub const WAV_FLUSH: Duration = Duration::from_secs(1);
 pub const WAV_MAX_BYTES: u64 = 4_000_000_000;
 /// Gaps listed in the report beside a WAV file; the rest is counted.
 pub const WAV_GAPS_MAX: usize = 10_000;
+
+// ---- what lies inside what ----
+
+/// Time-outs from the inside out: whoever waits for another waits longer than
+/// the other takes.
+const NESTED: &[(Duration, Duration)] = &[
+    (ACCEPT_TIMEOUT, REQUEST_TIMEOUT),
+    (ACCEPT_TIMEOUT, JOIN_TIMEOUT),
+    (JOIN_TIMEOUT, FIRST_FRAME_TIMEOUT),
+    (FIRST_FRAME_TIMEOUT, TASK_START_WITHIN),
+    (REQUEUE_MAX, TASK_START_WITHIN),
+    (LEASE_RENEW, LEASE_TTL),
+    (HEARTBEAT, WORKER_SUSPECT),
+    (PING_TIMEOUT, WORKER_SUSPECT),
+    (WORKER_SUSPECT, WORKER_GONE),
+    (SESSION_MISSING, WORKER_GONE),
+    (WORKER_GONE, ROOM_LEAVING),
+    (LEAVE_TIMEOUT, ROOM_LEAVING),
+    (TERM_TIMEOUT, ROOM_LEAVING),
+    (NACK_RETRY, REORDER_DEADLINE),
+    (QUARANTINE, QUARANTINE_WINDOW),
+];
+
+const _: () = {
+    let mut at = 0;
+    while at < NESTED.len() {
+        assert!(NESTED[at].0.as_nanos() < NESTED[at].1.as_nanos(), "an inner time-out is longer");
+        at += 1;
+    }
+    // Two pings fit between suspicion and the end.
+    assert!((WORKER_GONE.as_millis() - WORKER_SUSPECT.as_millis()) > 2 * PING_TIMEOUT.as_millis());
+    assert!(ROOM_LEAVING.as_millis() > LEAVE_TIMEOUT.as_millis() + TERM_TIMEOUT.as_millis());
+};

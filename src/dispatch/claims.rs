@@ -82,7 +82,7 @@ impl Core {
                     } else {
                         self.rest(&record.task);
                     }
-                    self.waits(&record, why.to_string());
+                    self.waits(&record, self.why(why, &record.spec.sdk));
                 }
             }
         }
@@ -186,6 +186,7 @@ impl Core {
                     adapters: &beat.adapters,
                     labels: &beat.labels,
                     leaving: beat.phase == WorkerPhase::LameDuck,
+                    quarantined: self.quarantined(worker, &record.spec.sdk).is_some(),
                     tried: tried.contains(worker),
                     free: *free,
                 })
@@ -244,10 +245,9 @@ impl Core {
     }
 
     fn rest(&mut self, task: &TaskId) {
-        let until = self.now.at + limits::REQUEUE_DELAY;
+        let now = self.now.at;
         let plan = self.plan(task);
-        plan.tried.clear();
-        plan.rests_until = Some(until);
+        plan.rest(now);
         self.wake(task);
     }
 

@@ -16,6 +16,7 @@ use super::{
     index::{Index, is_given},
     io::{Input, Key, Now, Outcome, Output, Record, Shelf},
     memory::{Claim, Places, Plan, Timer, Waiting, Worker},
+    quarantine::Quarantine,
     table::{Change, End, Table},
     timers::Timers,
 };
@@ -48,6 +49,7 @@ pub struct Core {
     pub(super) plans: BTreeMap<TaskId, Plan>,
     pub(super) claims: BTreeMap<TaskId, Claim>,
     pub(super) places: Places,
+    pub(super) quarantine: Quarantine,
     pub(super) revoking: BTreeSet<(WorkerId, TaskId)>,
     pub(super) calls: BTreeMap<TaskId, Vec<Waiting>>,
     /// Events of writes that are under way.
@@ -78,6 +80,7 @@ impl Core {
             plans: BTreeMap::new(),
             claims: BTreeMap::new(),
             places: Places::default(),
+            quarantine: Quarantine::default(),
             revoking: BTreeSet::new(),
             calls: BTreeMap::new(),
             events: BTreeMap::new(),

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     bus::messages::{Heartbeat, SessionReport, Verdict},
     id::{RoomId, TaskId, WorkerId},
+    limits,
     task::{Epoch, TaskRecord, TaskSpec},
 };
 
@@ -48,6 +49,8 @@ pub(super) struct Plan {
     pub(super) tried: Vec<WorkerId>,
     /// Not to be placed before this.
     pub(super) rests_until: Option<Instant>,
+    /// How often it rested since it last ran: the rests grow.
+    pub(super) rests: u32,
     /// When its room counts as left by its last task, whatever is reported.
     pub(super) room_left: Option<Instant>,
     /// The owner of its room that turned out not to exist.
@@ -71,6 +74,20 @@ pub(super) enum Ask {
 }
 
 impl Plan {
+    /// No more tries for a while: twice as long as the last time, within bounds.
+    pub(super) fn rest(&mut self, now: Instant) {
+        let long = limits::REQUEUE_DELAY.saturating_mul(2_u32.saturating_pow(self.rests));
+        self.tried.clear();
+        self.rests_until = Some(now + long.min(limits::REQUEUE_MAX));
+        self.rests = self.rests.saturating_add(1);
+    }
+
+    /// It runs: what was tried before counts no more.
+    pub(super) fn started(&mut self) {
+        self.tried.clear();
+        self.rests = 0;
+    }
+
     /// The task was given away, or taken back: what was about its last epoch
     /// counts no more.
     pub(super) fn next_epoch(&mut self) {
@@ -140,6 +157,8 @@ pub(super) struct Session {
     pub(super) since: Instant,
     /// Since when it should be left.
     pub(super) over: Option<Instant>,
+    /// How its start went was taken note of.
+    pub(super) noted: bool,
 }
 
 impl Worker {

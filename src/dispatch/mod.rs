@@ -17,8 +17,10 @@ mod memory;
 pub mod place;
 #[cfg(test)]
 mod protocol;
+mod quarantine;
 mod records;
 pub mod run;
+mod starts;
 mod table;
 mod tasks;
 mod timers;

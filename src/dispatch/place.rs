@@ -29,6 +29,8 @@ pub struct Offer<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// Whether it takes no more tasks.
     pub leaving: bool,
+    /// Whether starts of the adapter failed there of late.
+    pub quarantined: bool,
     /// Whether it was just tried in vain.
     pub tried: bool,
     /// Sessions that still fit.
@@ -46,6 +48,8 @@ pub enum NoPlace {
     NoLabels,
     /// All of those are on their way out.
     Leaving,
+    /// All of those are in quarantine.
+    Quarantined,
     /// All of those are full.
     Full,
     /// All of those were tried and refused.
@@ -59,6 +63,7 @@ impl fmt::Display for NoPlace {
             Self::NoAdapter => "no worker has this adapter: name it in a worker's configuration",
             Self::NoLabels => "no worker with this adapter carries the task's labels",
             Self::Leaving => "every worker that could take it is draining",
+            Self::Quarantined => "starts fail at every worker that could take it",
             Self::Full => "every worker that could take it is full: add one",
             Self::Tried => "every worker that could take it refused",
         })
@@ -71,12 +76,13 @@ impl fmt::Display for NoPlace {
 /// [`NoPlace`] says which hurdle the last workers fell at.
 pub fn place<'a>(want: Want<'_>, offers: &[Offer<'a>]) -> Result<&'a WorkerId, NoPlace> {
     type Hurdle<'h> = (NoPlace, &'h dyn Fn(&Offer<'_>) -> bool);
-    let hurdles: [Hurdle<'_>; 5] = [
+    let hurdles: [Hurdle<'_>; 6] = [
         (NoPlace::NoAdapter, &|offer| offer.adapters.contains(want.sdk)),
         (NoPlace::NoLabels, &|offer| {
             want.labels.iter().all(|(key, value)| offer.labels.get(key) == Some(value))
         }),
         (NoPlace::Leaving, &|offer| !offer.leaving),
+        (NoPlace::Quarantined, &|offer| !offer.quarantined),
         (NoPlace::Full, &|offer| offer.free > 0),
         (NoPlace::Tried, &|offer| !offer.tried),
     ];
@@ -173,6 +179,7 @@ mod tests {
             adapters: &sim,
             labels: &none,
             leaving: false,
+            quarantined: false,
             tried: false,
             free,
         };
@@ -182,6 +189,9 @@ mod tests {
         assert_eq!(place(want, &[offer(0, 0)]), Err(NoPlace::Full));
         let tried = Offer { tried: true, ..offer(0, 1) };
         assert_eq!(place(want, &[tried, offer(1, 0)]), Err(NoPlace::Tried));
+        let ill = Offer { quarantined: true, ..offer(0, 1) };
+        assert_eq!(place(want, &[ill.clone(), offer(1, 1)]), Ok(&ids[1]));
+        assert_eq!(place(want, &[ill]), Err(NoPlace::Quarantined));
         let leaving = Offer { leaving: true, ..offer(0, 1) };
         assert_eq!(place(want, &[leaving]), Err(NoPlace::Leaving));
         assert_eq!(place(Want { labels: &zone, ..want }, &[offer(0, 1)]), Err(NoPlace::NoLabels));

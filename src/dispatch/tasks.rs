@@ -66,6 +66,8 @@ impl Core {
             // Its worker was taken for gone and is back before anybody else got
             // the task.
             match report.state {
+                // Its start failed there: others are tried.
+                SessionState::Failed if report.fault.may_go_elsewhere() => (),
                 SessionState::Done | SessionState::Failed => return self.end_as(record, &report),
                 SessionState::Starting | SessionState::Running => {
                     if self.claim_stands(record) {
@@ -143,12 +145,16 @@ impl Core {
             Some(report) => {
                 self.plan(&record.task).missing = None;
                 match (report.state, record.state) {
+                    (SessionState::Failed, _) if report.fault.may_go_elsewhere() => {
+                        self.start_failed(record, &worker, &report.reason);
+                    }
                     (SessionState::Done | SessionState::Failed, _) => self.end_as(record, &report),
                     (SessionState::Starting, TaskState::Assigned) => {
                         self.change(record, TaskState::Starting, "", |_| ());
                     }
                     (SessionState::Running, TaskState::Assigned | TaskState::Starting) => {
                         let now = self.now.unix_ms;
+                        self.plan(&record.task).started();
                         self.change(record, TaskState::Running, "", |next| {
                             next.started_ms.get_or_insert(now);
                         });
@@ -185,10 +191,7 @@ impl Core {
             Ask::Due => self.give(record, worker),
             Ask::Out => self.plan(&record.task).ask = Ask::Out,
             Ask::No => self.miss(record, worker),
-            Ask::Said(Ok(verdict)) if verdict.accepted => {
-                self.plan(&record.task).tried.clear();
-                self.miss(record, worker);
-            }
+            Ask::Said(Ok(verdict)) if verdict.accepted => self.miss(record, worker),
             Ask::Said(Ok(verdict)) if verdict.fatal => {
                 let reason = format!("worker {worker}: {}", shortened(&verdict.reason));
                 self.change(record, TaskState::Failed, &reason, |_| ());
@@ -201,6 +204,7 @@ impl Core {
             // Our own connection may be at fault: it shows whether it heard us.
             Ask::Said(Err(_)) if !judges => self.miss(record, worker),
             Ask::Said(Err(why)) => {
+                self.unanswered(record, worker, why);
                 self.try_another(&record.task, worker);
                 let how = match why {
                     NoAnswer::NoResponder => "is not there",
@@ -300,9 +304,11 @@ impl Core {
         self.change(record, end, &shortened(&report.reason), |_| ());
     }
 
-    fn requeue(&mut self, record: &TaskRecord, reason: &str) {
+    /// Back to the queue: to its old place, where it has not begun.
+    pub(super) fn requeue(&mut self, record: &TaskRecord, reason: &str) {
         let now = self.now.unix_ms;
-        self.change(record, TaskState::Pending, reason, |next| next.pending_ms = now);
+        let since = if record.state == TaskState::Assigned { record.pending_ms } else { now };
+        self.change(record, TaskState::Pending, reason, |next| next.pending_ms = since);
     }
 }
 

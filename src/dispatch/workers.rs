@@ -67,6 +67,7 @@ impl Core {
             return;
         }
         if let Some(last) = worker.beat.as_ref().filter(|last| last.boot != beat.boot) {
+            self.quarantine.forget(&id);
             worker.boots.push_back(last.boot.clone());
             if worker.boots.len() > BOOTS {
                 worker.boots.pop_front();
@@ -77,9 +78,11 @@ impl Core {
         let mut old = std::mem::take(&mut worker.sessions);
         for report in reports {
             let key = (report.task.clone(), report.epoch);
-            let (since, over) = old.remove(&key).map_or((now, None), |s| (s.since, s.over));
+            let before = old.remove(&key);
+            let (since, over) = before.as_ref().map_or((now, None), |s| (s.since, s.over));
+            let noted = before.is_some_and(|s| s.noted && s.report.state == report.state);
             worker.unseen.remove(&report.task);
-            worker.sessions.insert(key, Session { report, since, over });
+            worker.sessions.insert(key, Session { report, since, over, noted });
         }
         let live = |session: &&Session| !session.report.state.is_ended();
         let young = |session: &&Session| session.since + limits::SESSION_YOUNG > now;
@@ -93,6 +96,7 @@ impl Core {
             // Somebody may wait for the room to be left.
             self.touch_room(&session.report.room);
         }
+        self.note_starts(&id);
         self.compare(&id);
         self.review(&id);
         if self.free_at(&id) > Some(0) {
@@ -226,6 +230,7 @@ impl Core {
         let idle = self.index.of_worker(id).next().is_none();
         if silence >= limits::WORKER_GONE && idle {
             self.workers.remove(id);
+            self.quarantine.forget(id);
             return self.timers.set(timer, None);
         }
         let may_judge = self.leads && self.up && !self.is_deaf() && self.judges_from <= now;
@@ -313,6 +318,7 @@ impl Core {
                 labels: beat.labels.clone(),
                 sessions: worker.live,
                 heard_ms: u64::try_from(heard.as_millis()).unwrap_or(u64::MAX),
+                quarantined: self.quarantine.view(&beat.worker, self.now.at),
             })
         };
         Workers { workers: self.workers.values().filter_map(view).collect() }

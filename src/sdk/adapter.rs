@@ -108,6 +108,12 @@ impl Adapters {
         self.0.keys()
     }
 
+    /// The names of those that speak in bare samples.
+    pub fn raw(&self) -> impl Iterator<Item = &AdapterName> {
+        let raw = |adapter: &&Adapter| adapter.mode != Mode::Framed;
+        self.0.values().filter(raw).map(|adapter| &adapter.name)
+    }
+
     /// One of them.
     #[must_use]
     pub fn get(&self, name: &AdapterName) -> Option<&Adapter> {

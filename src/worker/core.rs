@@ -49,6 +49,8 @@ pub struct About {
     pub version: String,
     /// The adapters it can start.
     pub adapters: Vec<AdapterName>,
+    /// Those of them whose first sign of life is sound.
+    pub raw: BTreeSet<AdapterName>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Sessions it runs at most.
@@ -394,10 +396,12 @@ impl Core {
             match self.sessions[&task].adapter {
                 Adapter::Waiting(_) => self.start(&task, now, out),
                 Adapter::Starting(child, _) => {
-                    if let Some(session) = self.sessions.get_mut(&task) {
-                        session.adapter = Adapter::Stopping(child);
-                    }
-                    let why = format!("it did not join within {:?}", limits::JOIN_TIMEOUT);
+                    let Some(session) = self.sessions.get_mut(&task) else { continue };
+                    session.adapter = Adapter::Stopping(child);
+                    let why = match self.about.raw.contains(&session.assign.sdk) {
+                        true => format!("no sound within {:?}", limits::FIRST_FRAME_TIMEOUT),
+                        false => format!("it did not join within {:?}", limits::JOIN_TIMEOUT),
+                    };
                     self.broken(child, why, out);
                 }
                 Adapter::Joined(_) | Adapter::Stopping(_) => (),

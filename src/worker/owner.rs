@@ -36,7 +36,22 @@ use crate::{
 };
 
 /// A start that is done, well or badly.
-pub(super) type Start = (ChildKey, Result<Spawned, SpawnError>);
+pub(super) type Start = (ChildKey, Result<Spawned, NotStarted>);
+
+/// Why an adapter was not started.
+#[derive(Debug)]
+pub(super) struct NotStarted {
+    reason: String,
+    /// Another try is no use.
+    hopeless: bool,
+}
+
+impl From<SpawnError> for NotStarted {
+    fn from(error: SpawnError) -> Self {
+        let hopeless = matches!(error, SpawnError::NotFound(_));
+        Self { reason: error.to_string(), hopeless }
+    }
+}
 
 /// What an owner acts with.
 pub(super) struct Means {
@@ -187,11 +202,14 @@ impl Owner {
         let task = task.clone();
         self.starting.spawn(async move {
             let result = match command {
-                Ok(command) => supervisor.spawn(SpawnRequest { key: child, task, command }).await,
+                Ok(command) => {
+                    let request = SpawnRequest { key: child, task, command };
+                    supervisor.spawn(request).await.map_err(NotStarted::from)
+                }
                 // It was possible when the task was taken.
                 Err(error) => {
-                    tracing::warn!(%task, %error, "the adapter cannot be started any more");
-                    Err(SpawnError::Stopped)
+                    let reason = format!("the adapter cannot be started any more: {error}");
+                    Err(NotStarted { reason, hopeless: true })
                 }
             };
             let _ = done.send((child, result)).await;
@@ -201,16 +219,16 @@ impl Owner {
     pub(super) fn spawned(
         &mut self,
         child: ChildKey,
-        result: Result<Spawned, SpawnError>,
+        result: Result<Spawned, NotStarted>,
     ) -> Input {
         match result {
             Ok(spawned) => {
                 self.spawned.insert(child, spawned);
                 Input::Spawned(child)
             }
-            Err(error) => {
-                let hopeless = matches!(error, SpawnError::NotFound(_));
-                Input::NotSpawned { child, reason: error.to_string(), hopeless }
+            Err(NotStarted { reason, hopeless }) => {
+                tracing::info!(child = child.0, reason, "an adapter was not started");
+                Input::NotSpawned { child, reason, hopeless }
             }
         }
     }
@@ -347,10 +365,9 @@ impl Owner {
 
 /// What the end of a process means to the core.
 pub(super) fn exit_input(exited: Exited) -> Input {
-    let Exited { key, end, stopped, stderr_tail, .. } = exited;
+    let Exited { key, end, stderr_tail, .. } = exited;
     let mut text = end.to_string();
-    if stopped <= Some(Stop::Leave) && !stderr_tail.is_empty() && !matches!(end, End::NotStarted(_))
-    {
+    if !stderr_tail.is_empty() && !matches!(end, End::NotStarted(_)) {
         text = format!("{text}; it wrote: {}", stderr_tail.trim_end());
     }
     let ended =

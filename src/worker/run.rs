@@ -111,6 +111,7 @@ pub async fn run(options: Options, mut phases: Phases) -> Result<(), RunError> {
         boot: uuid::Uuid::now_v7().to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         adapters: file.adapters.names().cloned().collect(),
+        raw: file.adapters.raw().cloned().collect(),
         labels: file.worker.labels.clone(),
         sessions_max,
     };

@@ -2,8 +2,9 @@
 
 use audio_gateway::{
     bus::messages::{
-        Assign, Drain, DrainWorker, Heartbeat, Inventory, Leader, LeaseRecord, Load, Ping, Revoke,
-        SessionReport, SessionState, Verdict, WorkerPhase, WorkerView, Workers,
+        Assign, Drain, DrainWorker, Fault, Heartbeat, Inventory, Leader, LeaseRecord, Load, Ping,
+        Quarantined, Revoke, SessionReport, SessionState, Verdict, WorkerPhase, WorkerView,
+        Workers,
     },
     id::DispatcherId,
     task::{Epoch, Params, Pull},
@@ -31,6 +32,7 @@ fn report() -> SessionReport {
         epoch: EPOCH,
         state: SessionState::Running,
         reason: String::new(),
+        fault: Fault::Task,
     }
 }
 
@@ -172,6 +174,41 @@ fn session_that_ended() {
 }
 
 #[test]
+fn session_that_failed_to_start() {
+    let failed = SessionReport {
+        state: SessionState::Failed,
+        reason: "adapter program not found: ffmpeg".into(),
+        fault: Fault::Worker,
+        ..report()
+    };
+    golden(
+        &failed,
+        concat!(
+            r#"{"task":"call-42","room":"42","epoch":1767225600000,"state":"failed","#,
+            r#""reason":"adapter program not found: ffmpeg","fault":"worker"}"#
+        ),
+    );
+    for (fault, word) in
+        [(Fault::Worker, "worker"), (Fault::Unjoined, "unjoined"), (Fault::Crashed, "crashed")]
+    {
+        assert_eq!(serde_json::to_value(fault).unwrap(), word);
+        document::says(&format!("`{word}`"));
+    }
+}
+
+#[test]
+fn quarantined() {
+    golden(
+        &Quarantined {
+            adapter: sim(),
+            for_ms: 21_000,
+            reason: "adapter program not found: ffmpeg".into(),
+        },
+        r#"{"adapter":"sim","for_ms":21000,"reason":"adapter program not found: ffmpeg"}"#,
+    );
+}
+
+#[test]
 fn workers() {
     golden(
         &Workers {
@@ -184,6 +221,7 @@ fn workers() {
                 labels: [("zone".into(), "a".into())].into(),
                 sessions: 1,
                 heard_ms: 180,
+                quarantined: Vec::new(),
             }],
         },
         concat!(

@@ -11,7 +11,7 @@ use audio_gateway::{
         BusOptions, Link, Purpose,
         incoming::read_json,
         messages::{
-            Assign, Get, Heartbeat, Leader, Load, Ping, Revoke, SessionReport, SessionState,
+            Assign, Fault, Get, Heartbeat, Leader, Load, Ping, Revoke, SessionReport, SessionState,
             Submitted, TaskView, Verdict, WorkerPhase,
         },
         service::{About, Endpoint, Service},
@@ -164,6 +164,7 @@ async fn work(link: Link, id: WorkerId, sessions: Sessions) {
                         epoch: assign.epoch,
                         state: SessionState::Running,
                         reason: String::new(),
+                        fault: Fault::Task,
                     };
                     sessions.lock().unwrap().insert((assign.task, assign.epoch), report);
                     request.answer(&accepted).await;

@@ -49,6 +49,19 @@ pub fn plan(rng: &mut Rng, until: u64, rooms: u32) -> Vec<(u64, Request)> {
     plan
 }
 
+/// One of a crowd that comes all at once, stays a moment and will not wait
+/// for long.
+pub fn passer_by(now: u64, number: u32, rng: &mut Rng) -> Request {
+    let json = format!(
+        r#"{{"id":"p{now}-{number}","room":"p{now}-{number}","sdk":"sim","max_duration_s":{},
+            "start_within_s":{},"priority":{}}}"#,
+        rng.u64(1..5),
+        rng.u64(1..15),
+        rng.u8(0..10)
+    );
+    Request::Submit(Box::new(TaskSpec::from_json(json.as_bytes()).unwrap()))
+}
+
 fn spec(id: &str, room: u32, rng: &mut Rng) -> TaskSpec {
     let (max, within) = match rng.u8(..) {
         0..20 => (rng.u64(1..20), 3_600),

@@ -32,6 +32,10 @@ pub enum Fault {
     PauseWorker(usize, u64),
     /// It cannot reach the server for a while.
     CutWorker(usize, u64),
+    /// Whatever it starts fails for a while, by its own fault or another's.
+    SpoilWorker(usize, u64),
+    /// Many tasks at once: more than there is room for.
+    Burst(u32),
     /// The server is away for a while.
     ServerAway(u64),
 }
@@ -64,7 +68,7 @@ pub fn plan(rng: &mut Rng, until: u64, dispatchers: usize, workers: usize) -> Ve
                 1 => rng.u64(500..4_000),
                 _ => rng.u64(2_000..12_000),
             } * MS;
-            let fault = match rng.u8(0..16) {
+            let fault = match rng.u8(0..20) {
                 0 | 1 => Fault::KillDispatcher(dispatcher, span),
                 2 => Fault::PauseDispatcher(dispatcher, span),
                 3 | 4 => Fault::CutDispatcher(dispatcher, span),
@@ -78,6 +82,8 @@ pub fn plan(rng: &mut Rng, until: u64, dispatchers: usize, workers: usize) -> Ve
                 10 | 11 => Fault::KillWorker(worker, span),
                 12 => Fault::PauseWorker(worker, span),
                 13 | 14 => Fault::CutWorker(worker, span),
+                15 | 16 => Fault::SpoilWorker(worker, 3 * span),
+                17 => Fault::Burst(rng.u32(20..80)),
                 _ => Fault::ServerAway(span),
             };
             (at, fault)

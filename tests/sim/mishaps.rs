@@ -3,6 +3,7 @@
 use audio_gateway::dispatch::{io::Input, lease::LeaseInput};
 
 use super::{
+    client::{self, Call},
     faults::Fault,
     node::Message,
     world::{Event, MS, World},
@@ -76,6 +77,17 @@ impl World {
                 let notice = self.rng.u64(0..4_000) * MS;
                 self.after(notice, Event::NoticeWorker { worker, cut });
                 self.after(span, Event::HealWorker { worker });
+            }
+            Fault::SpoilWorker(worker, span) => {
+                let how = self.rng.u8(0..3);
+                self.machines[worker].worker.spoil(now + span, how);
+            }
+            Fault::Burst(tasks) => {
+                for number in 0..tasks {
+                    let request = client::passer_by(now, number, &mut self.rng);
+                    let delay = self.rng.u64(0..500) * MS;
+                    self.after(delay, Event::Call(Call { request, tries: 0 }));
+                }
             }
             Fault::ServerAway(span) => {
                 self.weather.away_until = Some(now + span);

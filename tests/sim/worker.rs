@@ -1,7 +1,7 @@
 //! A worker process: the real decisions, with adapters that are played.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -34,6 +34,8 @@ pub struct Worker {
     sessions_max: usize,
     /// Refuses at times, and its adapters end by themselves.
     moods: bool,
+    /// Until when its starts fail, and how.
+    spoilt: (u64, u8),
     steps: BTreeMap<(u64, u64), (ChildKey, Step)>,
     count: u64,
     alive: BTreeMap<ChildKey, SessionKey>,
@@ -59,6 +61,7 @@ impl Worker {
             boot: format!("b{boot}"),
             version: "1".into(),
             adapters: vec![AdapterName::parse("sim").unwrap()],
+            raw: BTreeSet::new(),
             labels: BTreeMap::new(),
             sessions_max: max,
         };
@@ -68,6 +71,7 @@ impl Worker {
             start,
             sessions_max: max,
             moods,
+            spoilt: (0, 0),
             steps: BTreeMap::new(),
             count: 0,
             alive: BTreeMap::new(),
@@ -81,7 +85,13 @@ impl Worker {
     pub fn restarted(&self, boot: u32, now: u64) -> Self {
         let mut next = Self::new(&self.id, boot, self.sessions_max, self.moods, self.start, now);
         next.was_full = self.was_full;
+        next.spoilt = self.spoilt;
         next
+    }
+
+    /// Its starts fail until then.
+    pub fn spoil(&mut self, until: u64, how: u8) {
+        self.spoilt = (until, how);
     }
 
     pub fn reports(&self) -> Vec<SessionReport> {
@@ -197,6 +207,13 @@ impl Worker {
         let joined = spawned + rng.u64(1..1_500) * MS;
         self.step(spawned, child, Step::Spawned);
         let exited = |clean, hopeless| Step::Exited { clean, hopeless };
+        match self.spoilt {
+            (until, _) if until <= now => (),
+            (_, 0) => return self.step(spawned + MS, child, exited(false, true)),
+            (_, 1) => return self.step(joined, child, exited(false, false)),
+            // It hangs until it is made to end.
+            _ => return,
+        }
         match if self.moods { rng.u8(..) } else { 255 } {
             0..4 => return self.step(spawned + MS, child, exited(false, true)),
             4..10 => self.step(joined, child, exited(false, false)),

@@ -30,7 +30,7 @@ pub const S: u64 = 1_000 * MS;
 /// Faults and submits come within this time …
 pub const STORMY: u64 = 40 * S;
 /// … and this long after it everything must be in order.
-const CALM: u64 = 40 * S;
+const CALM: u64 = 75 * S;
 /// Inputs at one moment above which something runs in circles.
 pub const CIRCLES: u32 = 20_000;
 

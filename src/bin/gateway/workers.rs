@@ -5,7 +5,10 @@ use audio_gateway::{
     client::Gateway,
 };
 
-use crate::{exit::Exit, show::Show};
+use crate::{
+    exit::Exit,
+    show::{Show, clean},
+};
 
 pub(crate) async fn run(gateway: &Gateway, show: &Show) -> anyhow::Result<Exit> {
     let workers = gateway.workers().await?.workers;
@@ -30,12 +33,16 @@ fn row(worker: &WorkerView) -> Vec<String> {
         WorkerPhase::Running => "running",
         WorkerPhase::LameDuck => "lame duck",
     };
+    let ill = worker.quarantined.iter().map(|ill| {
+        let reason = clean(ill.reason.lines().next().unwrap_or_default());
+        format!("no {} for {} s: {reason}", ill.adapter, ill.for_ms.div_ceil(1_000))
+    });
     let adapters: Vec<_> = worker.adapters.iter().map(ToString::to_string).collect();
     let labels: Vec<_> =
         worker.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     vec![
         worker.worker.to_string(),
-        phase.to_owned(),
+        std::iter::once(phase.to_owned()).chain(ill).collect::<Vec<_>>().join("; "),
         format!("{}/{}", worker.sessions, load.sessions_max),
         format!("{:.1}/{:.1}", load.cores_used, load.cores),
         format!("{}/{}", load.memory_used / MIB, load.memory / MIB),

@@ -60,6 +60,35 @@ impl SessionState {
     }
 }
 
+/// Whom the failure of a session speaks against, where it says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// The task, or nobody knows: the task ends.
+    #[default]
+    Task,
+    /// The worker: it could not start the adapter. Another may.
+    Worker,
+    /// The adapter ran and did not join in time. It may elsewhere.
+    Unjoined,
+    /// The adapter crashed again and again and never joined: the task ends.
+    Crashed,
+}
+
+impl Fault {
+    /// Whether another worker is tried.
+    #[must_use]
+    pub fn may_go_elsewhere(self) -> bool {
+        matches!(self, Self::Worker | Self::Unjoined)
+    }
+
+    /// Whether it is the task that failed, as far as anybody can tell.
+    #[must_use]
+    pub fn is_task(&self) -> bool {
+        *self == Self::Task
+    }
+}
+
 /// A session as its worker reports it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionReport {
@@ -74,6 +103,9 @@ pub struct SessionReport {
     /// Why it ended.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// Whom its failure speaks against.
+    #[serde(default, skip_serializing_if = "Fault::is_task")]
+    pub fault: Fault,
 }
 
 /// A worker's sign of life and everything placement needs.
@@ -209,6 +241,21 @@ pub struct WorkerView {
     pub sessions: usize,
     /// How long ago it was last heard, in ms.
     pub heard_ms: u64,
+    /// Adapters of its that get no tasks for a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quarantined: Vec<Quarantined>,
+}
+
+/// An adapter of a worker that gets no tasks for a while, because its starts
+/// failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// The adapter.
+    pub adapter: AdapterName,
+    /// For how long still, in ms.
+    pub for_ms: u64,
+    /// Why its last start failed.
+    pub reason: String,
 }
 
 /// Who leads the dispatchers.

@@ -1,6 +1,7 @@
 //! The dispatcher's protocol, told as tests: what comes in, what goes out.
 
 mod stage;
+mod starts;
 
 use std::sync::Arc;
 

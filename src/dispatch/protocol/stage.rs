@@ -185,6 +185,7 @@ pub(super) fn beat(name: &str, seq: u64, sessions: &[(&str, u64, SessionState)])
         epoch: Epoch(*epoch),
         state: *state,
         reason: String::new(),
+        fault: Fault::Task,
     };
     Heartbeat {
         worker: worker(name),

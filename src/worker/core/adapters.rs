@@ -6,13 +6,22 @@ use super::{
     Core, Output,
     session::{Adapter, Child, Ended, LastWord, Session},
 };
-use crate::{bus::messages::SessionState, id::TaskId, limits, sdk::process::ChildKey};
+use crate::{
+    bus::messages::{Fault, SessionState},
+    id::TaskId,
+    limits,
+    sdk::process::ChildKey,
+};
 
 impl Core {
     pub(super) fn start(&mut self, task: &TaskId, now: Instant, out: &mut Vec<Output>) {
         let child = ChildKey(self.key());
         let Some(session) = self.sessions.get_mut(task) else { return };
-        session.adapter = Adapter::Starting(child, now + limits::JOIN_TIMEOUT);
+        let patience = match self.about.raw.contains(&session.assign.sdk) {
+            true => limits::FIRST_FRAME_TIMEOUT,
+            false => limits::JOIN_TIMEOUT,
+        };
+        session.adapter = Adapter::Starting(child, now + patience);
         self.children.insert(child, Child::new(task.clone(), session.key));
         out.push(Output::Start(child, task.clone()));
     }
@@ -40,6 +49,7 @@ impl Core {
     pub(super) fn joined(&mut self, child: ChildKey) {
         let Some(session) = self.served(child) else { return };
         session.adapter = Adapter::Joined(child);
+        session.joined = true;
         if session.state == SessionState::Starting {
             session.state = SessionState::Running;
             self.news = true;
@@ -94,28 +104,37 @@ impl Core {
             return;
         }
         let Some(session) = self.sessions.get_mut(&it.task) else { return };
-        let (state, reason) = match it.last_word {
-            Some(LastWord::Fatal(why)) => (SessionState::Failed, why),
-            Some(LastWord::Bye(reason)) if it.joined => (SessionState::Done, reason),
-            None if it.joined && ended.clean => {
-                (SessionState::Done, "the adapter left the room".to_owned())
+        let done = (SessionState::Done, Fault::Task);
+        let failed = |fault| (SessionState::Failed, fault);
+        let (end, reason) = match it.last_word {
+            Some(LastWord::Fatal(why)) => (failed(Fault::Task), why),
+            Some(LastWord::Bye(reason)) if it.joined => (done, reason),
+            None if it.joined && ended.clean => (done, "the adapter left the room".to_owned()),
+            _ if ended.hopeless => (failed(Fault::Worker), ended.text),
+            // Each try takes long: the next one is better made elsewhere.
+            Some(LastWord::Broken(why))
+                if !session.joined && session.adapter == Adapter::Stopping(child) =>
+            {
+                (failed(Fault::Unjoined), format!("{why}; {}", ended.text))
             }
-            _ if ended.hopeless => (SessionState::Failed, ended.text),
             word => {
                 let why = match word {
                     Some(LastWord::Broken(why)) => format!("{why}; {}", ended.text),
                     _ => ended.text,
                 };
-                match session.crashed(now) {
-                    Some(wait) => {
-                        session.adapter = Adapter::Waiting(now + wait);
-                        return;
-                    }
-                    None => (SessionState::Failed, format!("the adapter keeps failing: {why}")),
+                if let Some(wait) = session.crashed(now) {
+                    session.adapter = Adapter::Waiting(now + wait);
+                    return;
                 }
+                let fault = match (session.joined, it.spawned) {
+                    (true, _) => Fault::Task,
+                    (false, true) => Fault::Crashed,
+                    (false, false) => Fault::Worker,
+                };
+                (failed(fault), format!("the adapter keeps failing: {why}"))
             }
         };
-        session.ended(state, reason, now);
+        session.ended(end, reason, now);
         out.push(Output::Close(session.key));
         self.news = true;
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    bus::messages::{Assign, SessionReport, SessionState},
+    bus::messages::{Assign, Fault, SessionReport, SessionState},
     id::TaskId,
     limits,
     sdk::process::ChildKey,
@@ -21,7 +21,7 @@ pub struct SessionKey(pub u64);
 pub struct Ended {
     /// With exit code 0.
     pub clean: bool,
-    /// It can never be started.
+    /// It can never be started here.
     pub hopeless: bool,
     /// In words, with the end of what it wrote to stderr.
     pub text: String,
@@ -86,7 +86,10 @@ pub(super) struct Session {
     pub(super) assign: Assign,
     pub(super) state: SessionState,
     pub(super) adapter: Adapter,
+    /// Whether an adapter of its was ever in the room.
+    pub(super) joined: bool,
     reason: String,
+    fault: Fault,
     ended_at: Option<Instant>,
     crashes: VecDeque<Instant>,
 }
@@ -98,7 +101,9 @@ impl Session {
             assign,
             state: SessionState::Starting,
             adapter: Adapter::None,
+            joined: false,
             reason: String::new(),
+            fault: Fault::default(),
             ended_at: None,
             crashes: VecDeque::new(),
         }
@@ -123,13 +128,13 @@ impl Session {
         self.crashes.retain(|at| now.saturating_duration_since(*at) < limits::CRASH_WINDOW);
         self.crashes.push_back(now);
         let doublings = u32::try_from(self.crashes.len() - 1).unwrap_or(u32::MAX);
-        (self.crashes.len() < limits::CRASHES_MAX)
+        (self.crashes.len() <= limits::CRASHES_MAX)
             .then(|| limits::RESTART_DELAY * 2_u32.saturating_pow(doublings))
     }
 
-    pub(super) fn ended(&mut self, state: SessionState, mut reason: String, now: Instant) {
+    pub(super) fn ended(&mut self, end: (SessionState, Fault), mut reason: String, now: Instant) {
         reason.truncate(reason.floor_char_boundary(limits::REASON_MAX_BYTES));
-        self.state = state;
+        (self.state, self.fault) = end;
         self.reason = reason;
         self.adapter = Adapter::None;
         self.ended_at = Some(now);
@@ -142,6 +147,7 @@ impl Session {
             epoch: self.assign.epoch,
             state: self.state,
             reason: self.reason.clone(),
+            fault: self.fault,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The worker's decisions, read as the protocol.
 
 use super::*;
-use crate::bus::messages::SessionState;
+use crate::bus::messages::{Fault, SessionState};
 
 fn core(at: Instant) -> Core {
     let about = About {
@@ -9,6 +9,7 @@ fn core(at: Instant) -> Core {
         boot: "boot".into(),
         version: "0".into(),
         adapters: vec![AdapterName::parse("sim").unwrap()],
+        raw: BTreeSet::from([AdapterName::parse("ffmpeg").unwrap()]),
         labels: BTreeMap::new(),
         sessions_max: 2,
     };
@@ -190,7 +191,7 @@ fn a_crash_starts_the_adapter_again_under_the_same_epoch_until_it_is_one_too_man
     let mut core = core(start);
     let (session, mut child) = running(&mut core, start);
     let mut now = start;
-    for crash in 1..limits::CRASHES_MAX as u64 {
+    for crash in 1..=limits::CRASHES_MAX as u64 {
         assert_eq!(end(&mut core, child, 3, now), []);
         assert_eq!(states(&core), [("t1".into(), 1, SessionState::Running)]);
         now += limits::RESTART_DELAY * 2_u32.pow(crash as u32 - 1);
@@ -203,7 +204,8 @@ fn a_crash_starts_the_adapter_again_under_the_same_epoch_until_it_is_one_too_man
     let out = end(&mut core, child, 3, now);
     assert!(out.contains(&Output::Close(session)), "{out:?}");
     let report = core.inventory().sessions.remove(0);
-    assert_eq!(report.state, SessionState::Failed);
+    // It had been in the room: that says nothing about its start.
+    assert_eq!((report.state, report.fault), (SessionState::Failed, Fault::Task));
     assert!(report.reason.contains("keeps failing: exit code 3"), "{}", report.reason);
 }
 
@@ -241,7 +243,7 @@ fn a_fatal_error_fails_at_once_with_the_adapter_s_own_words() {
 }
 
 #[test]
-fn who_does_not_join_in_time_is_terminated_and_counted_as_a_crash() {
+fn who_does_not_join_in_time_is_terminated_and_left_to_another_worker() {
     let now = Instant::now();
     let mut core = core(now);
     core.handle(assign("t1", "a", 1), now);
@@ -249,9 +251,84 @@ fn who_does_not_join_in_time_is_terminated_and_counted_as_a_crash() {
     core.handle(Input::Spawned(child), now);
     let late = now + limits::JOIN_TIMEOUT;
     assert!(core.handle(Input::Tick, late).contains(&Output::Terminate(child)));
-    assert_eq!(end(&mut core, child, 0, late), []);
-    let again = late + limits::RESTART_DELAY;
-    assert!(core.handle(Input::Tick, again).contains(&Output::Start(ChildKey(3), task("t1"))));
+    assert!(end(&mut core, child, 0, late).contains(&Output::Close(SessionKey(1))));
+    let report = core.inventory().sessions.remove(0);
+    assert_eq!((report.state, report.fault), (SessionState::Failed, Fault::Unjoined));
+    assert_eq!(report.reason, "it did not join within 10s; exit code 0");
+}
+
+#[test]
+fn who_had_been_in_the_room_and_does_not_join_again_is_counted_as_a_crash() {
+    let now = Instant::now();
+    let mut core = core(now);
+    let (_, child) = running(&mut core, now);
+    assert_eq!(end(&mut core, child, 3, now), []);
+    let now = now + limits::RESTART_DELAY;
+    core.handle(Input::Tick, now);
+    core.handle(Input::Spawned(ChildKey(3)), now);
+    let late = now + limits::JOIN_TIMEOUT;
+    assert!(core.handle(Input::Tick, late).contains(&Output::Terminate(ChildKey(3))));
+    assert_eq!(end(&mut core, ChildKey(3), 0, late), []);
+    assert_eq!(states(&core), [("t1".into(), 1, SessionState::Running)]);
+}
+
+#[test]
+fn a_raw_adapter_has_until_its_first_sample() {
+    let now = Instant::now();
+    let mut core = core(now);
+    let Input::Assign { ticket, mut assign, fit } = assign("t1", "a", 1) else { panic!() };
+    assign.sdk = AdapterName::parse("ffmpeg").unwrap();
+    core.handle(Input::Assign { ticket, assign, fit }, now);
+    let child = ChildKey(2);
+    core.handle(Input::Spawned(child), now);
+    let out = core.handle(Input::Tick, now + limits::JOIN_TIMEOUT);
+    assert!(!out.contains(&Output::Terminate(child)), "{out:?}");
+    let late = now + limits::FIRST_FRAME_TIMEOUT;
+    assert!(core.handle(Input::Tick, late).contains(&Output::Terminate(child)));
+}
+
+#[test]
+fn an_adapter_that_never_comes_into_the_room_is_tried_six_times() {
+    let mut now = Instant::now();
+    let mut core = core(now);
+    core.handle(assign("t1", "a", 1), now);
+    let mut starts = 1;
+    loop {
+        let child = ChildKey(1 + starts);
+        core.handle(Input::Spawned(child), now);
+        // Just before it would be too late: all of it lies within the window.
+        now += limits::JOIN_TIMEOUT - Duration::from_millis(1);
+        end(&mut core, child, 3, now);
+        if states(&core)[0].2 == SessionState::Failed {
+            break;
+        }
+        now += limits::RESTART_DELAY * 2_u32.pow(starts as u32 - 1);
+        core.handle(Input::Tick, now);
+        starts += 1;
+    }
+    assert_eq!(starts, 1 + limits::CRASHES_MAX as u64);
+    assert_eq!(core.inventory().sessions[0].fault, Fault::Crashed);
+}
+
+#[test]
+fn a_system_that_has_no_room_for_a_process_is_asked_again_and_then_to_blame() {
+    let mut now = Instant::now();
+    let mut core = core(now);
+    core.handle(assign("t1", "a", 1), now);
+    for child in 2.. {
+        let reason = "the system refused a pipe: too many open files".to_owned();
+        let child = ChildKey(child);
+        core.handle(Input::NotSpawned { child, reason, hopeless: false }, now);
+        if states(&core)[0].2 == SessionState::Failed {
+            break;
+        }
+        assert!(child.0 < 9, "endless");
+        now += limits::RESTART_DELAY * 64;
+        core.handle(Input::Tick, now);
+    }
+    let report = core.inventory().sessions.remove(0);
+    assert_eq!(report.fault, Fault::Worker);
+    assert!(report.reason.contains("too many open files"), "{}", report.reason);
 }
 
 #[test]
@@ -262,7 +339,9 @@ fn a_program_that_is_not_there_fails_at_once() {
     let reason = "adapter program not found".to_owned();
     let out = core.handle(Input::NotSpawned { child: ChildKey(2), reason, hopeless: true }, now);
     assert_eq!(out, [Output::Close(SessionKey(1))]);
-    assert_eq!(states(&core), [("t1".into(), 1, SessionState::Failed)]);
+    let report = core.inventory().sessions.remove(0);
+    assert_eq!((report.state, report.fault), (SessionState::Failed, Fault::Worker));
+    assert_eq!(report.reason, "adapter program not found");
 }
 
 #[test]

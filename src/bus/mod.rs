@@ -4,6 +4,7 @@
 //! [`kv`] and [`service`] are thin shells around the client library.
 
 pub mod connection;
+mod credentials;
 pub mod error;
 pub mod incoming;
 pub mod kv;

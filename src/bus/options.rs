@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::credentials::Credentials;
 use crate::limits;
 
 /// Where the server is and who we are to it.
@@ -29,7 +30,7 @@ pub struct BusOptions {
     #[arg(long, env = "NATS_PASSWORD", hide_env_values = true, global = true)]
     pub password: Option<String>,
     /// File that holds an NKEY seed
-    #[arg(long, env = "NATS_NKEY", global = true)]
+    #[arg(long, env = "NATS_NKEY", conflicts_with = "creds", global = true)]
     pub nkey: Option<PathBuf>,
     /// Certificate authority to trust beside the system's
     #[arg(long, env = "NATS_CA", global = true)]
@@ -74,7 +75,22 @@ impl BusOptions {
 
     /// The client library's options.
     pub(super) async fn client_options(&self) -> std::io::Result<async_nats::ConnectOptions> {
-        let mut options = async_nats::ConnectOptions::new()
+        let credentials = match (&self.creds, &self.nkey) {
+            (Some(file), _) => Some(Credentials::File(file.clone())),
+            (None, Some(file)) => Some(Credentials::Nkey(file.clone())),
+            (None, None) => None,
+        };
+        let options = match credentials {
+            Some(credentials) => {
+                // Once now, where a wrong file can be told.
+                credentials.prove(b"").await?;
+                async_nats::ConnectOptions::with_auth_callback(move |nonce| {
+                    credentials.clone().answer(nonce)
+                })
+            }
+            None => async_nats::ConnectOptions::new(),
+        };
+        let mut options = options
             .custom_inbox_prefix(&self.inbox_prefix)
             .connection_timeout(limits::CONNECT_TIMEOUT)
             .request_timeout(Some(limits::REQUEST_TIMEOUT))
@@ -82,13 +98,6 @@ impl BusOptions {
             .reconnect_delay_callback(|_| limits::RECONNECT_DELAY)
             .max_reconnects(None)
             .client_capacity(limits::CLIENT_CAPACITY);
-        if let Some(creds) = &self.creds {
-            options = options.credentials_file(creds).await?;
-        }
-        if let Some(nkey) = &self.nkey {
-            let seed = tokio::fs::read_to_string(nkey).await?;
-            options = options.nkey(seed.trim().to_owned());
-        }
         match (&self.user, &self.password) {
             (Some(user), Some(password)) => {
                 options = options.user_and_password(user.clone(), password.clone());

@@ -7,9 +7,9 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /src
 # The dependencies first, in a layer of their own: they change rarely.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src/bin bench/rooms \
+RUN mkdir -p src/bin bench/rooms bench/failover \
  && echo '//! Stands in until the sources come.' > src/lib.rs \
- && echo 'fn main() {}' | tee src/bin/gateway.rs > bench/rooms/main.rs \
+ && echo 'fn main() {}' | tee src/bin/gateway.rs bench/failover/main.rs > bench/rooms/main.rs \
  && cargo build --release --locked \
  && rm -r src
 # `bench/` is named in the manifest and not built: its stand-in stays.

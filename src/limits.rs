@@ -129,10 +129,15 @@ pub const SERVER_MIN: (u64, u64, u64) = (2, 11, 0);
 /// Delay between attempts to reach the server again. The client library's own
 /// back-off grows to 4 s, an audible hole.
 pub const RECONNECT_DELAY: Duration = Duration::from_millis(200);
-/// How often the connection is probed; a dead one is noticed after two.
-pub const PING_INTERVAL: Duration = Duration::from_secs(2);
-/// How long connecting to one address may take.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Copies of a bucket in a cluster: one server may go, and two still agree.
+pub const REPLICAS: usize = 3;
+/// How often the connection is probed; a dead one is noticed at the fourth: as
+/// late as a dispatcher takes for gone who is behind it, and no later.
+pub const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// How long connecting to one address may take. With the four seconds until a
+/// connection that is frozen is noticed, and two addresses that are frozen too,
+/// a worker is back within [`RING_AGE`].
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Messages a control subscription holds before it drops.
 pub const CONTROL_CAPACITY: usize = 4_096;
 /// Batches one media subscription holds: at 6.6 kB each about 27 MB.
@@ -221,6 +226,10 @@ pub const SESSION_FOREIGN: Duration = Duration::from_millis(1_500);
 pub const ROOM_LEAVING: Duration = Duration::from_secs(5);
 /// Wait before a key is read again whose write went unanswered.
 pub const WRITE_RETRY: Duration = Duration::from_millis(200);
+/// How often a bucket is looked at: whether it is there, and whether its watch
+/// has told of its last change. A watch whose server was killed stands still
+/// for ten seconds by itself.
+pub const BUCKET_LOOK: Duration = Duration::from_secs(1);
 /// Rooms claimed at a time: writes that wait for the store.
 pub const CLAIMS_MAX: usize = 64;
 /// How often the whole queue is looked through for tasks that fit now.

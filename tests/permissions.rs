@@ -226,7 +226,7 @@ async fn nobody_gets_in_without_a_name_and_its_password() {
 async fn the_dispatcher_keeps_its_buckets_and_serves_services_and_operators() {
     let server = server().await;
     let dispatcher = link(&server, "dispatcher").await;
-    let store = Store::new(&dispatcher, 1);
+    let store = Store::new(&dispatcher, None);
     for name in [subjects::TASKS_BUCKET, subjects::ROOMS_BUCKET, subjects::LEASES_BUCKET] {
         let bucket = store.bucket::<LeaseRecord>(name, None).await.expect("a bucket");
         let mut watch = bucket.watch().await.expect("a watch");
@@ -262,7 +262,7 @@ async fn the_dispatcher_keeps_its_buckets_and_serves_services_and_operators() {
     let operator = link(&server, "operator").await;
     let pong = operator.ask_bytes("$SRV.PING.dispatcher", "".into(), SOON).await.expect("a pong");
     assert!(String::from_utf8_lossy(&pong).contains("d1"));
-    let store = Store::new(&operator, 1);
+    let store = Store::new(&operator, None);
     let tasks = store.existing::<LeaseRecord>(subjects::TASKS_BUCKET).await.expect("a bucket");
     assert!(tasks.get("key").await.expect("read").is_none());
     tasks.watch().await.expect("watched");

@@ -24,10 +24,9 @@ struct Arguments {
     /// This dispatcher's name; made anew at each start where absent
     #[arg(long, env = "DISPATCHER_ID")]
     id: Option<DispatcherId>,
-    /// Copies of each bucket it makes, in a cluster
-    #[arg(long, env = "NATS_REPLICAS", default_value_t = 1,
-          value_parser = clap::value_parser!(u8).range(1..=5))]
-    replicas: u8,
+    /// Copies of each bucket it makes; 3 in a cluster and 1 elsewhere, unless set
+    #[arg(long, env = "NATS_REPLICAS", value_parser = clap::value_parser!(u8).range(1..=5))]
+    replicas: Option<u8>,
 }
 
 #[tokio::main]
@@ -47,8 +46,10 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     let shutdown = Arc::new(Shutdown::new());
     let phases = shutdown.phases();
     shutdown.on_signals()?;
-    let settings =
-        Settings { id: arguments.id.unwrap_or_else(fresh_id), replicas: arguments.replicas.into() };
+    let settings = Settings {
+        id: arguments.id.unwrap_or_else(fresh_id),
+        replicas: arguments.replicas.map(usize::from),
+    };
     Ok(run(&arguments.bus, settings, phases).await?)
 }
 

@@ -95,7 +95,11 @@ impl BusOptions {
             .connection_timeout(limits::CONNECT_TIMEOUT)
             .request_timeout(Some(limits::REQUEST_TIMEOUT))
             .ping_interval(limits::PING_INTERVAL)
-            .reconnect_delay_callback(|_| limits::RECONNECT_DELAY)
+            // The first try is at once: in a cluster another server is there.
+            .reconnect_delay_callback(|tries| match tries {
+                0 | 1 => std::time::Duration::ZERO,
+                _ => limits::RECONNECT_DELAY,
+            })
             .max_reconnects(None)
             .client_capacity(limits::CLIENT_CAPACITY);
         match (&self.user, &self.password) {

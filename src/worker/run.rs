@@ -116,7 +116,7 @@ pub async fn run(options: Options, mut phases: Phases) -> Result<(), RunError> {
         sessions_max,
     };
     let (service, mut requests) = serve(&control, &about).await?;
-    let store = Store::new(&control, 1);
+    let store = Store::new(&control, None);
     let (claims_in, mut claims) = mpsc::channel(limits::CONTROL_CAPACITY);
     let rooms = watch::Sender::new(Vec::new());
     ears.spawn(lease::look_after_outages(

@@ -51,9 +51,12 @@ pub struct Store {
 }
 
 impl Store {
-    /// JetStream over this connection; new buckets have `replicas` copies.
+    /// JetStream over this connection. What is made here has `replicas` copies;
+    /// unless that is said, three in a cluster and one elsewhere.
     #[must_use]
-    pub fn new(link: &Link, replicas: usize) -> Self {
+    pub fn new(link: &Link, replicas: Option<usize>) -> Self {
+        let clustered = link.client().server_info().cluster.is_some();
+        let replicas = replicas.unwrap_or(if clustered { limits::REPLICAS } else { 1 });
         let context = jetstream::ContextBuilder::new()
             .timeout(limits::REQUEST_TIMEOUT)
             .ack_timeout(limits::REQUEST_TIMEOUT)
@@ -85,7 +88,11 @@ impl Store {
         };
         let store = self.context.create_key_value(config).await.map_err(|error| {
             StoreError::new(
-                format!("cannot open the bucket {name} (is JetStream enabled in nats-server?)"),
+                format!(
+                    "cannot open the bucket {name} with {} copies (is JetStream enabled in \
+                     nats-server? is every server of a cluster up? else see --replicas)",
+                    self.replicas
+                ),
                 &error,
             )
         })?;
@@ -157,6 +164,20 @@ fn is_overtaken(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
+/// Whether the server says that there is no such stream.
+fn is_missing(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(refusal) = error.downcast_ref::<jetstream::Error>()
+            && refusal.error_code() == ErrorCode::STREAM_NOT_FOUND
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// A bucket whose values are JSON of one type.
 #[derive(Debug)]
 pub struct Bucket<V> {
@@ -168,6 +189,18 @@ impl<V> Clone for Bucket<V> {
     fn clone(&self) -> Self {
         Self { store: self.store.clone(), value: PhantomData }
     }
+}
+
+/// A bucket at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pulse {
+    /// When it was made, ns since the Unix epoch: tells it from one of the same
+    /// name that was there before.
+    pub made: i128,
+    /// The revision of its last write.
+    pub last: u64,
+    /// Whether it holds nothing at all, not even what was deleted.
+    pub empty: bool,
 }
 
 /// A value and the revision that a later write must name.
@@ -233,6 +266,23 @@ impl<V: Serialize + DeserializeOwned> Bucket<V> {
         deleted.map_err(|error| StoreError::new(format!("cannot delete {key}"), &error))
     }
 
+    /// How the bucket is; none where there is no such bucket.
+    ///
+    /// # Errors
+    /// Where the store cannot be reached.
+    pub async fn pulse(&self) -> Result<Option<Pulse>, StoreError> {
+        let info = match self.store.stream.get_info().await {
+            Ok(info) => info,
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(StoreError::new("cannot look at a bucket", &error)),
+        };
+        Ok(Some(Pulse {
+            made: info.created.unix_timestamp_nanos(),
+            last: info.state.last_sequence,
+            empty: info.state.messages == 0,
+        }))
+    }
+
     /// Follows all keys: first what is there, then [`Change::Current`], then
     /// what changes. It outlives the server's restarts.
     ///
@@ -241,7 +291,7 @@ impl<V: Serialize + DeserializeOwned> Bucket<V> {
     pub async fn watch(&self) -> Result<Watch<V>, StoreError> {
         let failed =
             |error: &dyn std::error::Error| StoreError::new("cannot watch a bucket", error);
-        let empty = self.store.status().await.map_err(|error| failed(&error))?.values() == 0;
+        let empty = self.pulse().await?.is_some_and(|pulse| pulse.empty);
         let inner = self.store.watch_with_history(">").await.map_err(|error| failed(&error))?;
         Ok(Watch { inner: Box::pin(inner), current: false, say_current: empty, value: PhantomData })
     }

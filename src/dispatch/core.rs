@@ -104,6 +104,7 @@ impl Core {
             Input::Watching(Shelf::Tasks) => self.tasks.watching(),
             Input::Watching(Shelf::Rooms) => self.rooms.watching(),
             Input::Current(shelf) => self.current(shelf),
+            Input::Wiped(shelf) => self.wiped(shelf),
             Input::Changed { key, revision, record } => self.changed(&key, revision, record),
             Input::Finished { key, outcome } => self.finished(key, outcome),
             Input::Heartbeat(beat) => self.heartbeat(*beat),
@@ -335,6 +336,11 @@ impl Core {
         match end {
             End::Fine => (),
             End::ReadNow => self.out.push(Output::Read(Key::Room(room.clone()))),
+            End::Restore => {
+                if let Some(record) = self.rooms.get(room).cloned() {
+                    self.restore(Record::Room(record));
+                }
+            }
             End::Later | End::Unanswered => self.timers.set(Timer::Room(room.clone()), Some(retry)),
         }
         self.room_settled(room);

@@ -147,6 +147,8 @@ pub enum Input {
     Watching(Shelf),
     /// All that was in it has been told.
     Current(Shelf),
+    /// A bucket has lost all it held and was made anew.
+    Wiped(Shelf),
     /// A key of a bucket changed; none: it was deleted.
     Changed {
         /// The key.

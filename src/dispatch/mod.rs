@@ -24,4 +24,5 @@ mod starts;
 mod table;
 mod tasks;
 mod timers;
+mod wiped;
 mod workers;

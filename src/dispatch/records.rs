@@ -72,6 +72,11 @@ impl Core {
         match end {
             End::Fine => (),
             End::ReadNow => self.out.push(Output::Read(Key::Task(task.clone()))),
+            End::Restore => {
+                if let Some(record) = self.tasks.get(task).cloned() {
+                    self.restore(Record::Task(record));
+                }
+            }
             End::Later => self.timers.set(Timer::Task(task.clone()), Some(retry)),
             End::Unanswered => {
                 self.timers.set(Timer::Task(task.clone()), Some(retry));

@@ -39,6 +39,8 @@ pub(super) enum End {
     Later,
     /// Likewise, and it was a read already that went unanswered.
     Unanswered,
+    /// Make it anew: the bucket has lost what we know. It is busy with that.
+    Restore,
 }
 
 /// A change of a key as the table took it in.
@@ -111,6 +113,24 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
         lost
     }
 
+    /// The bucket was made anew and holds nothing of what we know: it is to be
+    /// written again, as the returned records where nothing is under way for
+    /// their keys, and else once that has ended.
+    pub(super) fn wiped(&mut self) -> Vec<V> {
+        self.current = false;
+        let mut lost = Vec::new();
+        for row in self.rows.values_mut() {
+            row.revision = 0;
+            if let Some(value) = &row.value
+                && matches!(row.op, Op::None | Op::Again(_))
+            {
+                row.op = Op::Write(value.clone());
+                lost.push(value.clone());
+            }
+        }
+        lost
+    }
+
     /// A key holds this as of `revision`. What is older than what is known
     /// changes nothing.
     pub(super) fn seen(&mut self, key: &K, revision: u64, value: Option<V>) -> Option<Change<V>> {
@@ -177,6 +197,11 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
                     end = End::Later;
                 }
                 row.take(revision, Some(value))
+            }
+            (Outcome::Found(None), Op::Read { .. }) if row.revision == 0 && row.value.is_some() => {
+                row.op = row.value.clone().map_or(Op::None, Op::Write);
+                end = End::Restore;
+                None
             }
             (Outcome::Found(None), Op::Read { overtaken }) if overtaken || row.value.is_some() => {
                 // It was deleted, which the watch will tell, or a replica lags,
@@ -302,6 +327,29 @@ mod tests {
         assert_eq!(table.finished(&"k", Outcome::Found(None), later()), (None, End::Later));
         assert_eq!(table.get("k"), Some(&1));
         assert_eq!(table.seen(&"k", 4, None).unwrap().before, Some(1));
+    }
+
+    #[test]
+    fn what_a_bucket_has_lost_is_made_anew() {
+        let mut table = T::default();
+        table.watching();
+        table.seen(&"idle", 7, Some(1));
+        table.seen(&"busy", 8, Some(2));
+        table.all_told();
+        table.write(&"busy", 3);
+        assert_eq!(table.wiped(), [1]);
+        assert!(!table.is_current() && table.is_busy(&"idle"));
+        // The new bucket counts from 1, and knows nothing of our write's revision.
+        let (_, end) = table.finished(&"idle", Outcome::Written(1), later());
+        assert_eq!((end, table.is_busy(&"idle")), (End::Fine, false));
+        assert_eq!(table.finished(&"busy", Outcome::Conflict, later()).1, End::ReadNow);
+        assert_eq!(table.finished(&"busy", Outcome::Found(None), later()).1, End::Restore);
+        let (change, end) = table.finished(&"busy", Outcome::Written(2), later());
+        assert_eq!((change.unwrap().after, end), (Some(2), End::Fine));
+        table.watching();
+        table.seen(&"idle", 1, Some(1));
+        table.seen(&"busy", 2, Some(2));
+        assert!(table.all_told().is_empty() && table.is_current());
     }
 
     #[test]

@@ -10,3 +10,4 @@ mod raw;
 mod rig;
 #[path = "../support/mod.rs"]
 mod support;
+mod wiped;

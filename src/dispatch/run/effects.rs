@@ -10,14 +10,15 @@ use std::{
 
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{Message, feeds::Kept};
+use super::{
+    Message,
+    feeds::{Buckets, Kept},
+};
 use crate::{
     bus::{
         AskError, Link,
         kv::{Bucket, Store, StoreError, WriteError},
-        messages::{
-            Drain, DrainWorker, LeaseRecord, Ping, Refusal, RefusalCode, TaskEvent, Verdict,
-        },
+        messages::{Drain, DrainWorker, Ping, Refusal, RefusalCode, TaskEvent, Verdict},
         service::Request,
         subjects::{LEADER_KEY, WorkerAssign, WorkerDrain, WorkerPing, WorkerRevoke},
     },
@@ -26,7 +27,6 @@ use crate::{
         lease::{LeaseInput, LeaseOutput},
     },
     limits,
-    task::{RoomRecord, TaskRecord},
 };
 
 /// How long the store may take for the lease: less than what it is worth.
@@ -39,9 +39,7 @@ const EVENT_LOOPS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Hands {
     pub(super) link: Link,
-    pub(super) tasks: Bucket<TaskRecord>,
-    pub(super) rooms: Bucket<RoomRecord>,
-    pub(super) leases: Bucket<LeaseRecord>,
+    pub(super) buckets: Buckets,
     pub(super) messages: mpsc::Sender<Message>,
     pub(super) events: Vec<mpsc::Sender<TaskEvent>>,
     pub(super) slots: Arc<Semaphore>,
@@ -53,19 +51,19 @@ impl Hands {
         let link = self.link.clone();
         match output {
             Output::Put { record: Record::Task(record), expected } => {
-                self.put(&self.tasks, Key::Task(record.task.clone()), record, expected);
+                self.put(&self.buckets.tasks, Key::Task(record.task.clone()), record, expected);
             }
             Output::Put { record: Record::Room(record), expected } => {
-                self.put(&self.rooms, Key::Room(record.room.clone()), record, expected);
+                self.put(&self.buckets.rooms, Key::Room(record.room.clone()), record, expected);
             }
             Output::Drop { key: Key::Task(task), expected } => {
-                self.delete(&self.tasks, Key::Task(task), expected);
+                self.delete(&self.buckets.tasks, Key::Task(task), expected);
             }
             Output::Drop { key: Key::Room(room), expected } => {
-                self.delete(&self.rooms, Key::Room(room), expected);
+                self.delete(&self.buckets.rooms, Key::Room(room), expected);
             }
-            Output::Read(Key::Task(task)) => self.read(&self.tasks, Key::Task(task)),
-            Output::Read(Key::Room(room)) => self.read(&self.rooms, Key::Room(room)),
+            Output::Read(Key::Task(task)) => self.read(&self.buckets.tasks, Key::Task(task)),
+            Output::Read(Key::Room(room)) => self.read(&self.buckets.rooms, Key::Room(room)),
             Output::Assign { worker, assign } => self.spawn(async move {
                 let topic = WorkerAssign(worker.clone());
                 let answer = link.ask(&topic, &assign, limits::ACCEPT_TIMEOUT).await;
@@ -95,7 +93,7 @@ impl Hands {
 
     /// Does what the lease wants, without queueing behind anything.
     pub(super) fn apply_lease(&self, output: LeaseOutput) {
-        let leases = self.leases.clone();
+        let leases = self.buckets.leases.clone();
         let messages = self.messages.clone();
         let job = async move {
             match output {

@@ -4,13 +4,19 @@
 use std::{str::FromStr, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
-use super::Message;
+use super::{
+    Message,
+    pulse::{self, Judgement, Progress, Pulses},
+};
 use crate::{
     bus::{
         Link, PublishError,
-        kv::{Bucket, Change},
+        kv::{Bucket, Change, Store, StoreError},
         messages::{Heartbeat, LeaseRecord},
         subjects::{self, Topic, WorkerHeartbeat},
     },
@@ -59,20 +65,48 @@ impl Kept for RoomRecord {
     }
 }
 
+/// The three buckets.
+#[derive(Debug, Clone)]
+pub(super) struct Buckets {
+    pub(super) tasks: Bucket<TaskRecord>,
+    pub(super) rooms: Bucket<RoomRecord>,
+    pub(super) leases: Bucket<LeaseRecord>,
+}
+
+impl Buckets {
+    /// Opens them, and makes what is missing.
+    pub(super) async fn open(store: &Store) -> Result<Self, StoreError> {
+        let buckets = Self {
+            tasks: store.bucket(subjects::TASKS_BUCKET, None).await?,
+            rooms: store.bucket(subjects::ROOMS_BUCKET, None).await?,
+            leases: store.bucket(subjects::LEASES_BUCKET, Some(limits::LEASE_TTL)).await?,
+        };
+        store.ensure_events().await?;
+        Ok(buckets)
+    }
+}
+
 /// Starts everything; dropping the result ends it.
 pub(super) async fn start(
     link: &Link,
-    tasks: &Bucket<TaskRecord>,
-    rooms: &Bucket<RoomRecord>,
-    leases: &Bucket<LeaseRecord>,
+    store: &Store,
+    buckets: &Buckets,
     messages: &Messages,
 ) -> Result<JoinSet<()>, PublishError> {
+    let Buckets { tasks, rooms, leases } = buckets.clone();
     let mut loops = JoinSet::new();
     loops.spawn(heartbeats(link.subscribe(WorkerHeartbeat::ALL).await?, messages.clone()));
     loops.spawn(health(link.clone(), messages.clone()));
-    loops.spawn(follow(tasks.clone(), messages.clone()));
-    loops.spawn(follow(rooms.clone(), messages.clone()));
-    loops.spawn(follow_leader(leases.clone(), messages.clone()));
+    let (tell, pulses) = watch::channel(None);
+    loops.spawn(pulse::keep(store.clone(), tasks.clone(), subjects::TASKS_BUCKET, None, tell));
+    loops.spawn(follow(tasks, pulses, messages.clone()));
+    let (tell, pulses) = watch::channel(None);
+    loops.spawn(pulse::keep(store.clone(), rooms.clone(), subjects::ROOMS_BUCKET, None, tell));
+    loops.spawn(follow(rooms, pulses, messages.clone()));
+    let (tell, pulses) = watch::channel(None);
+    let (name, ttl) = (subjects::LEASES_BUCKET, Some(limits::LEASE_TTL));
+    loops.spawn(pulse::keep(store.clone(), leases.clone(), name, ttl, tell));
+    loops.spawn(follow_leader(leases, pulses, messages.clone()));
     Ok(loops)
 }
 
@@ -106,26 +140,58 @@ async fn health(link: Link, messages: Messages) {
 }
 
 /// Follows a bucket, from its beginning again where the watch breaks.
-async fn follow<V: Kept>(bucket: Bucket<V>, messages: Messages) {
+async fn follow<V: Kept>(bucket: Bucket<V>, mut pulses: Pulses, messages: Messages) {
     let mut told = false;
+    let mut progress = Progress::default();
     loop {
+        let before = *pulses.borrow();
         match bucket.watch().await {
             Ok(mut watch) => {
                 let mut next = Some(Input::Watching(V::SHELF));
                 while let Some(input) = next {
                     let all_told = input == Input::Current(V::SHELF);
+                    if let Input::Changed { revision, .. } = &input {
+                        progress.told(*revision);
+                    }
                     if messages.send(Message::Core(input)).await.is_err() {
                         return;
                     }
-                    if all_told && !std::mem::replace(&mut told, true) {
-                        let _ = messages.send(Message::Told).await;
+                    if all_told {
+                        progress.begin(before);
+                        if !std::mem::replace(&mut told, true) {
+                            let _ = messages.send(Message::Told).await;
+                        }
                     }
-                    next = change(&mut watch).await;
+                    next = tokio::select! {
+                        next = change(&mut watch) => next,
+                        judged = judged(&mut pulses, &mut progress) => {
+                            let wiped = Message::Core(Input::Wiped(V::SHELF));
+                            if judged == Judgement::Wiped && messages.send(wiped).await.is_err() {
+                                return;
+                            }
+                            tracing::warn!(bucket = ?V::SHELF, ?judged, "making a new watch");
+                            None
+                        }
+                    };
                 }
             }
             Err(error) => tracing::warn!(%error, bucket = ?V::SHELF, "cannot watch; trying again"),
         }
         tokio::time::sleep(limits::WRITE_RETRY).await;
+    }
+}
+
+/// Returns once the bucket shows that its watch is of no use any more.
+async fn judged(pulses: &mut Pulses, progress: &mut Progress) -> Judgement {
+    loop {
+        if pulses.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        let pulse = *pulses.borrow_and_update();
+        match pulse.map(|pulse| progress.judge(pulse)) {
+            None | Some(Judgement::Fine) => (),
+            Some(judged) => return judged,
+        }
     }
 }
 
@@ -160,18 +226,29 @@ async fn change<V: Kept>(watch: &mut crate::bus::kv::Watch<V>) -> Option<Input> 
 }
 
 /// Follows the leader's lease. It is polled as well: an expiry can be told late.
-async fn follow_leader(leases: Bucket<LeaseRecord>, messages: Messages) {
+async fn follow_leader(leases: Bucket<LeaseRecord>, mut pulses: Pulses, messages: Messages) {
+    let mut progress = Progress::default();
     loop {
         if let Ok(mut watch) = leases.watch().await {
+            progress.begin(*pulses.borrow());
             loop {
-                let seen = match watch.next().await {
-                    Change::Put { key, entry } if key == subjects::LEADER_KEY => {
-                        Some((entry.value, entry.revision))
-                    }
-                    Change::Deleted { key, .. } if key == subjects::LEADER_KEY => None,
-                    Change::Broken(_) => break,
-                    _ => continue,
+                let change = tokio::select! {
+                    change = watch.next() => change,
+                    _ = judged(&mut pulses, &mut progress) => break,
                 };
+                let seen = match change {
+                    Change::Put { key, entry } => {
+                        progress.told(entry.revision);
+                        (key == subjects::LEADER_KEY).then_some(Some((entry.value, entry.revision)))
+                    }
+                    Change::Deleted { key, revision } => {
+                        progress.told(revision);
+                        (key == subjects::LEADER_KEY).then_some(None)
+                    }
+                    Change::Broken(_) => break,
+                    _ => None,
+                };
+                let Some(seen) = seen else { continue };
                 if messages.send(Message::Lease(LeaseInput::Seen(seen))).await.is_err() {
                     return;
                 }

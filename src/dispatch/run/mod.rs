@@ -8,6 +8,7 @@
 mod calls;
 mod effects;
 mod feeds;
+mod pulse;
 
 use std::{
     collections::HashMap,
@@ -17,7 +18,7 @@ use std::{
 
 use tokio::sync::{Semaphore, mpsc};
 
-use self::{calls::Gate, effects::Hands};
+use self::{calls::Gate, effects::Hands, feeds::Buckets};
 use super::{
     core::Core,
     io::{Answer, CallId, Input, Now, Output},
@@ -27,14 +28,12 @@ use crate::{
     bus::{
         BusOptions, ConnectError, Link, PublishError, Purpose,
         kv::{Store, StoreError},
-        messages::{Leader, LeaseRecord, Refusal, RefusalCode},
+        messages::{Leader, Refusal, RefusalCode},
         service::{Request, Service},
-        subjects,
     },
     id::DispatcherId,
     limits,
     shutdown::{Phase, Phases},
-    task::{RoomRecord, TaskRecord},
 };
 
 /// What a dispatcher is told at its start.
@@ -42,8 +41,8 @@ use crate::{
 pub struct Settings {
     /// Its name.
     pub id: DispatcherId,
-    /// Copies of each bucket it makes.
-    pub replicas: usize,
+    /// Copies of each bucket it makes; see [`Store::new`].
+    pub replicas: Option<usize>,
 }
 
 /// Why a dispatcher cannot work.
@@ -89,21 +88,15 @@ pub async fn run(
     let name = format!("dispatcher-{}", settings.id);
     let link = Link::connect(options, &name, Purpose::Control).await?;
     let store = Store::new(&link, settings.replicas);
-    let tasks = store.bucket::<TaskRecord>(subjects::TASKS_BUCKET, None).await?;
-    let rooms = store.bucket::<RoomRecord>(subjects::ROOMS_BUCKET, None).await?;
-    let leases =
-        store.bucket::<LeaseRecord>(subjects::LEASES_BUCKET, Some(limits::LEASE_TTL)).await?;
-    store.ensure_events().await?;
+    let buckets = Buckets::open(&store).await?;
 
     let (messages, inbox) = mpsc::channel(limits::CONTROL_CAPACITY);
-    let feeds = feeds::start(&link, &tasks, &rooms, &leases, &messages).await?;
+    let feeds = feeds::start(&link, &store, &buckets, &messages).await?;
     let (service, requests) = calls::serve(&link, &settings.id).await?;
     let boot = uuid::Uuid::new_v4().simple().to_string();
     let hands = Hands {
         link: link.clone(),
-        tasks,
-        rooms,
-        leases,
+        buckets,
         messages,
         events: effects::keep_events(&store),
         slots: Arc::new(Semaphore::new(limits::DISPATCH_OPS)),

@@ -94,6 +94,12 @@ pub const RESEND_BUCKETS: usize = 4_096;
 pub const REORDER_MAX_SLOTS: usize = 1_000;
 /// How long a listener waits for a retransmission before it declares a gap.
 pub const REORDER_DEADLINE: Duration = Duration::from_secs(10);
+/// A worker that hands its room over and is silent this long is not waited for
+/// any more: two batches of its tracks.
+pub const HANDOVER_SILENT: Duration = Duration::from_millis(400);
+/// Longest a listener holds a new epoch back while the old one is heard: what is
+/// missing of either has come by then, or will not.
+pub const HANDOVER_MAX: Duration = Duration::from_secs(1);
 /// How long a listener waits for the answer to a NACK before it asks again.
 pub const NACK_RETRY: Duration = Duration::from_millis(250);
 
@@ -373,6 +379,9 @@ pub const LISTEN_SETTLED: Duration = Duration::from_secs(2);
 /// A track that was silent this long is asked whether something was lost at
 /// its end: three heartbeats.
 pub const LISTEN_PROBE: Duration = Duration::from_millis(600);
+/// A track that has said its last is closed after this long: had its room been
+/// handed over, one of three batches would have come under the new epoch.
+pub const LISTEN_ENDED: Duration = Duration::from_millis(600);
 /// A track that was silent this long is taken for closed: longer than a room
 /// needs to be heard again from another worker, and than a ring lasts.
 pub const LISTEN_SILENT: Duration = Duration::from_secs(15);

@@ -9,7 +9,7 @@ use super::{
     runs::Runs,
     wire::{Wire, is_map},
 };
-use crate::limits::{BATCH_MAX_BYTES, BATCH_MAX_SLOTS, USER_MAX_BYTES};
+use crate::limits::{BATCH_MAX_BYTES, BATCH_MAX_SLOTS, FRAME, USER_MAX_BYTES};
 
 /// The version written in `v`.
 const VERSION: u64 = 1;
@@ -184,6 +184,18 @@ impl Batch {
     #[must_use]
     pub fn end(&self) -> u64 {
         self.pos + u64::from(self.runs.slots()) * self.format.slot_samples()
+    }
+
+    /// Leaves out the first `slots` slots, fewer than it has.
+    pub(super) fn skip(&mut self, slots: u8) {
+        if slots == 0 {
+            return;
+        }
+        debug_assert!(slots < self.runs.slots());
+        let audio = self.runs.skip(slots);
+        self.pos += u64::from(slots) * self.format.slot_samples();
+        self.time += (FRAME.as_micros() as i64) * i64::from(slots);
+        self.pcm = self.pcm.slice(usize::from(audio) * self.format.slot_bytes()..);
     }
 
     /// Whether a `FLAG_…` bit is set.

@@ -71,6 +71,13 @@ impl SlotState {
         }
     }
 
+    /// Whether it tells what was to be heard; else it only tells that something
+    /// is missing, which another worker may have.
+    #[must_use]
+    pub(super) fn is_known(self) -> bool {
+        !matches!(self, Self::Absent | Self::Lost | Self::Stalled | Self::Dropped)
+    }
+
     /// Whether a slot in this state has samples.
     #[must_use]
     pub fn is_audio(self) -> bool {

@@ -110,6 +110,12 @@ impl Holes {
         }
     }
 
+    /// Wants nothing any more from before `seq`.
+    pub(super) fn forget(&mut self, seq: u64) {
+        self.split(seq);
+        self.0 = self.0.split_off(&seq);
+    }
+
     /// Takes the hole that begins at `seq` out, where it was given up.
     pub(super) fn take_given_up(&mut self, seq: u64) -> Option<(u64, GapReason)> {
         let hole = self.0.get(&seq)?;

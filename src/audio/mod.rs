@@ -11,6 +11,7 @@ mod batch;
 mod fill;
 mod frame;
 mod gaps;
+mod order;
 mod pending;
 mod place;
 mod reorder;
@@ -27,7 +28,8 @@ pub use frame::{
     FLAG_DISCONTINUITY, FLAG_LAST, FLAG_RESENT, FLAG_TALK_SPURT, Format, SLOTS_PER_S, SlotState,
 };
 pub use gaps::{Gap, GapReason};
-pub use reorder::{Delivered, Delivery, Reorder, ReorderConfig, ReorderStats};
+pub use order::{ReorderConfig, ReorderStats};
+pub use reorder::{Delivered, Delivery, Reorder};
 pub use ring::{Resend, Ring};
 pub use runs::{Run, Runs};
 pub use timeline::{Origin, Timeline};

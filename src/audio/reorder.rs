@@ -1,62 +1,22 @@
 //! A listener's side of one track: brings batches into order, says which to ask
 //! for again and when to give up. Asking, and what a consumer hears in place of
 //! a gap, is left to others.
+//!
+//! Where a room is handed over, both workers publish the same time line under
+//! two epochs for a moment. Then the old epoch is delivered until the new one
+//! has what comes next, and the new one goes on from there: no slot twice, and
+//! none left out that either of them has. An epoch whose worker is gone is not
+//! waited for.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
 use super::{
     batch::Batch,
-    gaps::{Gap, GapReason, Holes},
+    frame::FLAG_LAST,
+    gaps::{Gap, GapReason},
+    order::{Next, Order, ReorderConfig, ReorderStats},
 };
-use crate::limits::{
-    NACK_MAX_BATCHES, NACK_MAX_RANGES, NACK_RETRY, REORDER_DEADLINE, REORDER_MAX_SLOTS,
-};
-
-/// How patient a listener is.
-#[derive(Debug, Clone, Copy)]
-pub struct ReorderConfig {
-    /// How long a missing batch is waited for.
-    pub deadline: Duration,
-    /// How long the answer to a NACK is waited for.
-    pub retry: Duration,
-    /// Slots held back while something before them is missing; also the number
-    /// of batches a hole may span before its beginning is given up.
-    pub max_slots: usize,
-    /// A first batch with at most this number belongs to a track that began
-    /// while we listened: what came before it is missing, not missed.
-    pub joined_within: u64,
-}
-
-impl Default for ReorderConfig {
-    fn default() -> Self {
-        Self {
-            deadline: REORDER_DEADLINE,
-            retry: NACK_RETRY,
-            max_slots: REORDER_MAX_SLOTS,
-            joined_within: 0,
-        }
-    }
-}
-
-/// What happened so far, in batches.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ReorderStats {
-    /// Taken in, without duplicates and old epochs.
-    pub received: u64,
-    /// Had been delivered, given up or received already.
-    pub duplicates: u64,
-    /// From an epoch that was replaced.
-    pub stale_epoch: u64,
-    /// Arrived after having been seen to be missing.
-    pub recovered: u64,
-    /// Given up.
-    pub lost: u64,
-    /// Asked for, counting each time.
-    pub nacked: u64,
-}
+use crate::limits::{GAP_MAX, HANDOVER_MAX, HANDOVER_SILENT};
 
 /// What comes next on the track.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +30,7 @@ pub enum Delivery {
 /// A batch in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
-    /// The batch.
+    /// The batch; under a new epoch without the slots that the old one had.
     pub batch: Batch,
     /// Samples between the end of the batch delivered before and this one: 0
     /// where the positions run on, also for the first. Behind a gap this is
@@ -78,21 +38,29 @@ pub struct Delivered {
     pub jump: i64,
 }
 
+/// An epoch that is to follow.
+#[derive(Debug)]
+struct Successor {
+    order: Order,
+    since: Instant,
+    /// Whether it has more to say than that it hears nothing yet.
+    begun: bool,
+}
+
 /// See the module. Each method that may complete something returns it, in
 /// order.
 #[derive(Debug)]
 pub struct Reorder {
     config: ReorderConfig,
-    epoch: Option<u64>,
-    /// The batch to deliver next.
-    next: u64,
-    /// One after the highest batch seen.
-    top: u64,
-    held: BTreeMap<u64, Batch>,
-    held_slots: usize,
-    holes: Holes,
+    /// The epoch listened to.
+    current: Option<Order>,
+    successor: Option<Successor>,
+    /// The epoch listened to has said its last.
+    over: bool,
     /// Position after the last delivered batch.
     end: Option<u64>,
+    /// What lies before this was delivered under the epoch before.
+    floor: Option<u64>,
     stats: ReorderStats,
 }
 
@@ -102,13 +70,11 @@ impl Reorder {
     pub fn new(config: ReorderConfig) -> Self {
         Self {
             config,
-            epoch: None,
-            next: 0,
-            top: 0,
-            held: BTreeMap::new(),
-            held_slots: 0,
-            holes: Holes::default(),
+            current: None,
+            successor: None,
+            over: false,
             end: None,
+            floor: None,
             stats: ReorderStats::default(),
         }
     }
@@ -116,29 +82,21 @@ impl Reorder {
     /// Takes in a batch, live or sent again.
     pub fn insert(&mut self, batch: Batch, now: Instant) -> Vec<Delivery> {
         let mut out = Vec::new();
-        match self.epoch {
-            Some(epoch) if batch.epoch < epoch => {
-                self.stats.stale_epoch += 1;
-                return out;
-            }
-            Some(epoch) if batch.epoch == epoch => (),
-            known => self.begin(&batch, known.is_none(), &mut out),
+        match self.epoch() {
+            None => self.begin(&batch, now),
+            Some(epoch) if batch.epoch > epoch => self.follow(&batch, now, &mut out),
+            Some(_) => (),
         }
-        let seq = batch.seq;
-        if seq < self.next || self.held.contains_key(&seq) {
-            self.stats.duplicates += 1;
-            return out;
+        let Self { current, successor, stats, .. } = self;
+        let successor = successor.as_mut().map(|successor| &mut successor.order);
+        if let Some(order) = successor.filter(|order| order.epoch == batch.epoch) {
+            order.insert(batch, now, stats);
+        } else if let Some(order) = current.as_mut().filter(|order| order.epoch == batch.epoch) {
+            order.insert(batch, now, stats);
+        } else {
+            stats.stale_epoch += 1;
         }
-        self.stats.received += 1;
-        if seq >= self.top {
-            self.holes.open(self.top, seq, now);
-            self.top = seq + 1;
-        } else if self.holes.fill(seq) {
-            self.stats.recovered += 1;
-        }
-        self.held_slots += usize::from(batch.runs.slots());
-        self.held.insert(seq, batch);
-        self.bound(&mut out);
+        self.settle(now, &mut out);
         out
     }
 
@@ -151,8 +109,8 @@ impl Reorder {
         reason: GapReason,
     ) -> Vec<Delivery> {
         let mut out = Vec::new();
-        if self.epoch == Some(epoch) {
-            self.holes.give_up(seq, seq.saturating_add(count).min(self.top), reason);
+        if let Some(order) = self.order(epoch) {
+            order.give_up(seq, count, reason);
             self.advance(&mut out);
         }
         out
@@ -161,8 +119,9 @@ impl Reorder {
     /// Gives up what was waited for long enough. Due at [`Reorder::deadline`].
     pub fn tick(&mut self, now: Instant) -> Vec<Delivery> {
         let mut out = Vec::new();
-        self.holes.expire(now, self.config.deadline);
-        self.advance(&mut out);
+        let config = self.config;
+        self.orders().for_each(|order| order.expire(now, &config));
+        self.settle(now, &mut out);
         out
     }
 
@@ -170,14 +129,18 @@ impl Reorder {
     /// waited for.
     pub fn finish(&mut self) -> Vec<Delivery> {
         let mut out = Vec::new();
+        if self.successor.is_some() {
+            self.cut(&mut out);
+        }
         self.flush(GapReason::Closed, &mut out);
         out
     }
 
-    /// Ranges `(seq, count)` of [`Reorder::epoch`] to ask for now, as many as
-    /// one NACK takes; they count as asked for. To be called until it is empty.
-    pub fn missing(&mut self, now: Instant) -> Vec<(u64, u64)> {
-        let ranges = self.holes.ask(now, self.config.retry, NACK_MAX_RANGES, NACK_MAX_BATCHES);
+    /// Ranges `(seq, count)` of an epoch to ask for now, as many as one NACK
+    /// takes; they count as asked for. To be called until it is empty.
+    pub fn missing(&mut self, epoch: u64, now: Instant) -> Vec<(u64, u64)> {
+        let retry = self.config.retry;
+        let ranges = self.order(epoch).map_or_else(Vec::new, |order| order.ask(now, retry));
         self.stats.nacked += ranges.iter().map(|range| range.1).sum::<u64>();
         ranges
     }
@@ -186,13 +149,22 @@ impl Reorder {
     /// `now` where it has already.
     #[must_use]
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        self.holes.deadline(now, self.config.retry, self.config.deadline)
+        let successor = self.successor.as_ref().map(|successor| &successor.order);
+        let orders = self.current.iter().chain(successor);
+        let asks = orders.filter_map(|order| order.deadline(now, &self.config));
+        asks.chain(self.cut_at()).min()
     }
 
     /// The epoch listened to.
     #[must_use]
     pub fn epoch(&self) -> Option<u64> {
-        self.epoch
+        self.current.as_ref().map(|order| order.epoch)
+    }
+
+    /// The epoch that is to follow it, while both are held.
+    #[must_use]
+    pub fn successor(&self) -> Option<u64> {
+        self.successor.as_ref().map(|successor| successor.order.epoch)
     }
 
     /// What happened so far.
@@ -201,58 +173,191 @@ impl Reorder {
         self.stats
     }
 
-    /// Turns to a new epoch.
-    fn begin(&mut self, batch: &Batch, joining: bool, out: &mut Vec<Delivery>) {
-        self.flush(GapReason::EpochChange, out);
-        self.epoch = Some(batch.epoch);
-        let first = if joining && batch.seq > self.config.joined_within { batch.seq } else { 0 };
-        self.next = first;
-        self.top = first;
+    fn orders(&mut self) -> impl Iterator<Item = &mut Order> {
+        let successor = self.successor.as_mut().map(|successor| &mut successor.order);
+        self.current.iter_mut().chain(successor)
     }
 
-    /// Delivers all that is held, with gaps between.
-    fn flush(&mut self, reason: GapReason, out: &mut Vec<Delivery>) {
-        self.holes.give_up(self.next, self.top, reason);
-        self.advance(out);
+    fn order(&mut self, epoch: u64) -> Option<&mut Order> {
+        self.orders().find(|order| order.epoch == epoch)
     }
 
-    /// Delivers, and gives up the beginning where too much is missing or waits.
-    fn bound(&mut self, out: &mut Vec<Delivery>) {
-        let oldest = self.top.saturating_sub(self.config.max_slots as u64);
-        self.holes.give_up(0, oldest, GapReason::Overflow);
+    /// Turns to the first epoch that is heard.
+    fn begin(&mut self, batch: &Batch, now: Instant) {
+        let first = if batch.seq > self.config.joined_within { batch.seq } else { 0 };
+        self.current = Some(Order::new(batch.epoch, first, now));
+    }
+
+    /// An epoch above the one listened to is heard, perhaps for the first time.
+    fn follow(&mut self, batch: &Batch, now: Instant, out: &mut Vec<Delivery>) {
+        match self.successor() {
+            Some(known) if batch.epoch <= known => return,
+            // Whoever was to follow was replaced before it came to that.
+            Some(_) => self.drop_successor(),
+            None => (),
+        }
+        let order = Order::new(batch.epoch, 0, now);
+        let successor = Successor { order, since: now, begun: false };
+        if self.lives(batch, now) {
+            self.successor = Some(successor);
+        } else {
+            self.flush(GapReason::EpochChange, out);
+            self.successor = Some(successor);
+            self.turn();
+        }
+    }
+
+    /// Whether the epoch listened to may still have something that the one of
+    /// this batch has not. Who was heard just before this on the time line
+    /// lives, even where we were held up and heard neither.
+    fn lives(&mut self, batch: &Batch, now: Instant) -> bool {
+        let may = self.config.one_line && !self.over;
+        let Some(current) = self.current.as_mut().filter(|_| may) else { return false };
+        let heard = now < current.heard + HANDOVER_SILENT;
+        let near = batch.pos <= current.reach + batch.format.samples(HANDOVER_SILENT)
+            && current.reach <= batch.pos + batch.format.samples(GAP_MAX);
+        if near && !heard {
+            current.heard = now;
+        }
+        heard || near
+    }
+
+    /// When the successor takes over, come what may.
+    fn cut_at(&self) -> Option<Instant> {
+        let longest = self.successor.as_ref()?.since + HANDOVER_MAX;
+        Some(longest.min(self.current.as_ref()?.heard + HANDOVER_SILENT))
+    }
+
+    /// Brings everything in order after something has happened.
+    fn settle(&mut self, now: Instant, out: &mut Vec<Delivery>) {
+        let config = self.config;
+        self.orders().for_each(|order| order.bound_span(&config));
         self.advance(out);
-        while self.held_slots > self.config.max_slots
-            && let Some((from, to)) = self.holes.first()
+        let full = self.successor.as_ref().is_some_and(|it| it.order.is_full(&config));
+        if full || self.cut_at().is_some_and(|at| at <= now) {
+            self.cut(out);
+            self.advance(out);
+        }
+        while let Some(current) = &mut self.current
+            && current.is_full(&config)
+            && current.give_up_first()
         {
-            self.holes.give_up(from, to, GapReason::Overflow);
             self.advance(out);
         }
     }
 
-    /// Delivers as far as the sequence is known.
+    /// Delivers as far as the sequence is known, and turns to the successor as
+    /// soon as that has what comes next.
     fn advance(&mut self, out: &mut Vec<Delivery>) {
         loop {
-            if let Some(batch) = self.held.remove(&self.next) {
-                self.next += 1;
-                self.held_slots -= usize::from(batch.runs.slots());
-                let jump = self.end.map_or(0, |end| batch.pos as i64 - end as i64);
-                self.end = Some(batch.end());
-                out.push(Delivery::Batch(Delivered { batch, jump }));
-            } else if let Some((to, reason)) = self.holes.take_given_up(self.next) {
-                self.declare(to, reason, out);
-            } else {
-                return;
+            if self.successor.is_some() && (self.over || self.is_reached()) {
+                self.cut(out);
+            }
+            match self.current.as_mut().and_then(Order::take) {
+                Some(Next::Batch(batch)) => self.deliver(batch, out),
+                Some(Next::Lost(to, reason)) => self.declare(to, reason, out),
+                None => return,
             }
         }
     }
 
-    /// Declares `next..to` a gap, one with the gap before it where they meet.
+    /// Whether the successor has what comes next. What it has from before that
+    /// is left out, and what it lacks from before that is not asked for.
+    fn is_reached(&mut self) -> bool {
+        let (Some(end), Some(successor)) = (self.end, &mut self.successor) else { return false };
+        while let Some(first) = successor.order.first() {
+            let slots = first.runs.slots();
+            let silent = if successor.begun { 0 } else { first.runs.unknown_slots() };
+            if silent.max(slots_before(first, end)) == slots {
+                successor.order.skip(slots);
+                continue;
+            }
+            let slot = first.format.slot_samples();
+            let reached = first.pos + u64::from(silent) * slot <= end + slot / 2;
+            successor.begun = true;
+            if reached || silent > 0 {
+                successor.order.skip(silent);
+            }
+            return reached;
+        }
+        false
+    }
+
+    /// Turns to the successor now. What the epoch before still has is delivered
+    /// up to where the successor begins.
+    fn cut(&mut self, out: &mut Vec<Delivery>) {
+        if let Some(current) = &mut self.current {
+            current.give_up_all(GapReason::EpochChange);
+        }
+        while !self.is_reached() && !self.is_passed() {
+            match self.current.as_mut().and_then(Order::take) {
+                Some(Next::Batch(batch)) => self.deliver(batch, out),
+                Some(Next::Lost(to, reason)) => self.declare(to, reason, out),
+                None => break,
+            }
+        }
+        self.turn();
+    }
+
+    /// Whether all that the current epoch holds lies behind the successor's
+    /// beginning.
+    fn is_passed(&self) -> bool {
+        let begin = self.successor.as_ref().and_then(|successor| successor.order.first());
+        let first = self.current.as_ref().and_then(Order::first);
+        begin.zip(first).is_some_and(|(begin, first)| first.pos >= begin.pos)
+    }
+
+    /// Leaves the epoch listened to for its successor.
+    fn turn(&mut self) {
+        let Some(Successor { order, .. }) = self.successor.take() else { return };
+        if let Some(before) = self.current.replace(order) {
+            self.stats.stale_epoch += before.held();
+        }
+        self.over = false;
+        self.floor = self.end.filter(|_| self.config.one_line);
+    }
+
+    fn drop_successor(&mut self) {
+        if let Some(successor) = self.successor.take() {
+            self.stats.stale_epoch += successor.order.held();
+        }
+    }
+
+    /// Delivers all that is held, with gaps between.
+    fn flush(&mut self, reason: GapReason, out: &mut Vec<Delivery>) {
+        if let Some(current) = &mut self.current {
+            current.give_up_all(reason);
+        }
+        self.advance(out);
+    }
+
+    /// Delivers a batch, without what was delivered under the epoch before.
+    fn deliver(&mut self, mut batch: Batch, out: &mut Vec<Delivery>) {
+        self.over |= batch.has(FLAG_LAST);
+        if let Some(floor) = self.floor {
+            let passed = slots_before(&batch, floor);
+            // So far back it is another time line.
+            let same = floor.saturating_sub(batch.pos) <= batch.format.samples(GAP_MAX);
+            if same && passed >= batch.runs.slots() {
+                return;
+            }
+            self.floor = None;
+            if same {
+                batch.skip(passed);
+            }
+        }
+        let jump = self.end.map_or(0, |end| batch.pos as i64 - end as i64);
+        self.end = Some(batch.end());
+        out.push(Delivery::Batch(Delivered { batch, jump }));
+    }
+
+    /// Declares what is missing up to `to` a gap, one with the gap before it
+    /// where they meet.
     fn declare(&mut self, to: u64, reason: GapReason, out: &mut Vec<Delivery>) {
-        let (from, epoch) = (self.next, self.epoch.unwrap_or_default());
-        self.next = to;
+        let Some(current) = &mut self.current else { return };
+        let (from, epoch) = (std::mem::replace(&mut current.next, to), current.epoch);
+        let positions = self.end.zip(current.position(to));
         self.stats.lost += to - from;
-        let after = self.held.get(&to).map(|batch| batch.pos);
-        let positions = self.end.zip(after);
         match out.last_mut() {
             Some(Delivery::Gap(gap))
                 if gap.epoch == epoch
@@ -271,4 +376,11 @@ impl Reorder {
             })),
         }
     }
+}
+
+/// Slots of a batch of which more than half lies before a position.
+fn slots_before(batch: &Batch, position: u64) -> u8 {
+    let slot = batch.format.slot_samples();
+    let before = position.saturating_sub(batch.pos + slot / 2).div_ceil(slot);
+    before.min(batch.runs.slots().into()) as u8
 }

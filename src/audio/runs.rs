@@ -59,6 +59,19 @@ impl Runs {
         count
     }
 
+    /// Leaves out the first slots, and says how many of them were audio.
+    pub(super) fn skip(&mut self, slots: u8) -> u8 {
+        let (mut left, mut audio, mut kept) = (slots, 0, Self::default());
+        for run in self.iter() {
+            let skipped = run.count.min(left);
+            left -= skipped;
+            audio += if run.state.is_audio() { skipped } else { 0 };
+            kept.push(run.state, run.count - skipped);
+        }
+        *self = kept;
+        audio
+    }
+
     /// The runs in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Run> + '_ {
         self.raw().iter().map(|&(state, count)| Run { state: SlotState::from_wire(state), count })
@@ -79,6 +92,11 @@ impl Runs {
     #[must_use]
     pub fn audio_slots(&self) -> u8 {
         self.iter().filter(|run| run.state.is_audio()).map(|run| run.count).sum()
+    }
+
+    /// Slots at the beginning that only tell that something is missing.
+    pub(super) fn unknown_slots(&self) -> u8 {
+        self.iter().take_while(|run| !run.state.is_known()).map(|run| run.count).sum()
     }
 
     /// Whether every slot is audio.

@@ -49,8 +49,11 @@ pub(super) struct Playout {
 
 impl Playout {
     pub(super) fn new() -> Self {
-        let config =
-            ReorderConfig { deadline: limits::PLAYOUT_DEADLINE, ..ReorderConfig::default() };
+        let config = ReorderConfig {
+            deadline: limits::PLAYOUT_DEADLINE,
+            one_line: false,
+            ..ReorderConfig::default()
+        };
         Self {
             reorder: Reorder::new(config),
             queue: VecDeque::new(),

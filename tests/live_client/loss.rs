@@ -2,10 +2,7 @@
 
 use audio_gateway::{
     audio::{FLAG_LAST, FLAG_RESENT},
-    bus::{
-        messages::RoomNews,
-        subjects::{self, Lane},
-    },
+    bus::messages::RoomNews,
     client::{DropOnPurpose, Ending, ListenOptions, Sounds, Tracks},
     id::TrackId,
 };
@@ -111,32 +108,4 @@ async fn the_last_batch_is_not_lost_either() {
     notes.are_whole(0, 3);
     notes.take(within("end of the track", PATIENCE, listener.next()).await.unwrap());
     assert_eq!(notes.others.last().unwrap().what, Sounds::Closed(Ending::Last));
-}
-
-#[tokio::test]
-async fn a_new_epoch_follows_and_the_old_one_is_ignored() {
-    let server = NatsServer::start().await;
-    let worker = FakeWorker::start(&server.url()).await;
-    let gateway = gateway(&server.url()).await;
-    let mut listener = gateway.listen(&room("r"), ListenOptions::default()).await.unwrap();
-    let (r, ann) = (room("r"), track("ann"));
-    for seq in 0..5 {
-        worker.say(&r, &ann, 1, seq, batch(1, seq, 0)).await;
-    }
-    hear(&mut listener, 5).await.are_whole(0, 5);
-    // The first batch under the new epoch is lost, and the old worker still speaks.
-    worker.keep(&r, &ann, 2, 0, batch(2, 0, 0));
-    for seq in 1..5 {
-        worker.say(&r, &ann, 2, seq, batch(2, seq, 0)).await;
-        let old = subjects::track(Lane::Live, &r, &ann);
-        worker.link.publish_bytes(old, batch(1, 4 + seq, 0)).await.unwrap();
-    }
-    let notes = hear(&mut listener, 5).await;
-    let heard: Vec<_> =
-        notes.batches["r.ann"].iter().map(|heard| (heard.batch.epoch, heard.batch.seq)).collect();
-    assert_eq!(heard, [(2, 0), (2, 1), (2, 2), (2, 3), (2, 4)]);
-    assert!(notes.gaps().is_empty());
-    assert_eq!(notes.others[0].what, Sounds::Epoch { from: 1, to: 2 });
-    let stats = listener.stats();
-    assert!(stats.stale_epochs >= 3, "{stats:?}");
 }

@@ -3,9 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
+#[path = "../served/mod.rs"]
+mod served;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod handover;
 mod hostile;
 mod loss;
 mod many;

@@ -2,6 +2,8 @@
 
 mod batch;
 mod fill;
+mod handover;
+mod handover_sim;
 mod hostile;
 mod placing;
 mod reorder;

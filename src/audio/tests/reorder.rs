@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::super::{Batch, Delivery, GapReason, Reorder, ReorderConfig};
 use super::batch;
-use crate::limits::{NACK_RETRY, REORDER_DEADLINE};
+use crate::limits::{HANDOVER_SILENT, NACK_RETRY, REORDER_DEADLINE};
 
 /// What was delivered, as sequence numbers and gaps.
 fn said(deliveries: &[Delivery]) -> Vec<String> {
@@ -29,11 +29,11 @@ fn a_hole_is_asked_for_and_filled() {
     assert_eq!(reorder.deadline(now), None);
     assert!(reorder.insert(batch(5, 103, 10), now).is_empty());
     assert_eq!(reorder.deadline(now), Some(now));
-    assert_eq!(reorder.missing(now), [(101, 2)]);
-    assert_eq!(reorder.missing(now), []);
+    assert_eq!(reorder.missing(5, now), [(101, 2)]);
+    assert_eq!(reorder.missing(5, now), []);
     assert_eq!(reorder.deadline(now), Some(now + NACK_RETRY));
     assert!(reorder.insert(batch(5, 102, 10), now).is_empty());
-    assert_eq!(reorder.missing(now + NACK_RETRY), [(101, 1)]);
+    assert_eq!(reorder.missing(5, now + NACK_RETRY), [(101, 1)]);
     assert_eq!(said(&reorder.insert(batch(5, 101, 10), now)), ["101", "102", "103"]);
     assert_eq!(reorder.deadline(now), None);
     let stats = reorder.stats();
@@ -75,7 +75,7 @@ fn what_the_worker_no_longer_has_is_a_gap_at_once() {
     // Not the next one: it waits for its turn, and may yet come.
     assert!(reorder.unavailable(5, 105, 2, GapReason::Spent).is_empty());
     assert!(reorder.unavailable(4, 103, 9, GapReason::Evicted).is_empty());
-    assert_eq!(reorder.missing(now), [(103, 2), (107, 3)]);
+    assert_eq!(reorder.missing(5, now), [(103, 2), (107, 3)]);
     assert!(reorder.insert(batch(5, 106, 10), now).is_empty());
     reorder.insert(batch(5, 104, 10), now);
     assert_eq!(
@@ -90,11 +90,13 @@ fn a_new_epoch_ends_the_old_one_and_begins_at_its_beginning() {
     let (mut reorder, now) = listening();
     reorder.insert(batch(5, 102, 10), now);
     reorder.insert(batch(5, 104, 10), now);
-    let deliveries = reorder.insert(batch(8, 2, 10), now);
+    let later = |seq| Batch { pos: (200 + seq) * 3_200, ..batch(8, seq, 10) };
+    let now = now + HANDOVER_SILENT;
+    let deliveries = reorder.insert(later(2), now);
     assert_eq!(said(&deliveries), ["gap 101+1 epoch", "102", "gap 103+1 epoch", "104"]);
-    assert_eq!((reorder.epoch(), reorder.missing(now)), (Some(8), vec![(0, 2)]));
-    reorder.insert(batch(8, 1, 10), now);
-    assert_eq!(said(&reorder.insert(batch(8, 0, 10), now)), ["0", "1", "2"]);
+    assert_eq!((reorder.epoch(), reorder.missing(8, now)), (Some(8), vec![(0, 2)]));
+    reorder.insert(later(1), now);
+    assert_eq!(said(&reorder.insert(later(0), now)), ["0", "1", "2"]);
 }
 
 #[test]
@@ -103,7 +105,7 @@ fn a_track_that_began_while_we_listened_is_wanted_whole() {
     let now = Instant::now();
     let mut early = Reorder::new(config);
     assert!(early.insert(batch(1, 10, 10), now).is_empty());
-    assert_eq!(early.missing(now), [(0, 10)]);
+    assert_eq!(early.missing(1, now), [(0, 10)]);
     let mut late = Reorder::new(config);
     assert_eq!(said(&late.insert(batch(1, 11, 10), now)), ["11"]);
 }
@@ -117,7 +119,7 @@ fn a_full_window_is_caught_up_with() {
         assert!(reorder.insert(batch(1, window + 1, slots), now).is_empty());
         let mut asked = 0;
         loop {
-            let ranges = reorder.missing(now);
+            let ranges = reorder.missing(1, now);
             let batches: u64 = ranges.iter().map(|range| range.1).sum();
             assert!(batches <= 64 && ranges.len() <= 16);
             if batches == 0 {
@@ -139,9 +141,9 @@ fn a_nack_holds_sixteen_ranges() {
     for seq in (102..180).step_by(2) {
         reorder.insert(batch(5, seq, 1), now);
     }
-    assert_eq!(reorder.missing(now).len(), 16);
-    assert_eq!(reorder.missing(now).len(), 16);
-    assert_eq!(reorder.missing(now).len(), 39 - 32);
+    assert_eq!(reorder.missing(5, now).len(), 16);
+    assert_eq!(reorder.missing(5, now).len(), 16);
+    assert_eq!(reorder.missing(5, now).len(), 39 - 32);
 }
 
 #[test]
@@ -163,7 +165,7 @@ fn a_jump_of_the_sequence_is_bounded() {
     let strange = Batch { pos: 0, ..batch(5, 0, 10) };
     let heard = reorder.insert(Batch { seq: far, ..strange }, now);
     assert_eq!(said(&heard), [format!("gap 101+{} overflow", far + 1 - 1_000 - 101)]);
-    let asked: u64 = std::iter::from_fn(|| Some(reorder.missing(now)).filter(|r| !r.is_empty()))
+    let asked: u64 = std::iter::from_fn(|| Some(reorder.missing(5, now)).filter(|r| !r.is_empty()))
         .flatten()
         .map(|range| range.1)
         .sum();

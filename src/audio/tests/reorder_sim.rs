@@ -15,6 +15,8 @@ use super::batch;
 use crate::id::SubscriberId;
 
 const TICK: Duration = Duration::from_millis(20);
+/// From the beginning of one epoch to that of the next, in samples.
+const EPOCH_SAMPLES: u64 = 1_000_000;
 
 struct Network {
     rng: fastrand::Rng,
@@ -70,7 +72,8 @@ fn run(seed: u64, count: u64, loss: f64, resend_loss: f64) -> Outcome {
         }
         if tick % 10 == 0 {
             let seq = tick % ticks_an_epoch / 10;
-            let payload = batch(epoch, seq, 10).encode(&mut out);
+            let pos = (epoch - 1) * EPOCH_SAMPLES + seq * 3_200;
+            let payload = Batch { pos, ..batch(epoch, seq, 10) }.encode(&mut out);
             ring.push(seq, payload.clone(), now);
             ring.expire(now);
             live.send(&payload, now);
@@ -79,7 +82,7 @@ fn run(seed: u64, count: u64, loss: f64, resend_loss: f64) -> Outcome {
         for payload in live.arrived(now).into_iter().chain(again.arrived(now)) {
             deliveries.extend(reorder.insert(Batch::decode(&payload).unwrap(), now));
         }
-        for (first, asked) in reorder.missing(now) {
+        for (first, asked) in reorder.missing(reorder.epoch().unwrap_or(epoch), now) {
             for seq in first..first + asked {
                 let asked_epoch = reorder.epoch().unwrap_or(epoch);
                 if asked_epoch != epoch {

@@ -4,6 +4,7 @@
 //! message costs one look-up and no search through the others.
 
 mod heard;
+mod inquiry;
 mod track;
 
 use std::{
@@ -16,7 +17,8 @@ use std::{
 use bytes::Bytes;
 
 pub use heard::{Ending, Heard, ListenStats, Sounds};
-pub(super) use track::{Answer, Question};
+use inquiry::Question;
+pub(super) use track::Answer;
 use track::{Out, Track};
 
 use super::options::{DropOnPurpose, ListenOptions, Tracks};
@@ -31,6 +33,9 @@ use crate::{
     limits,
     task::Epoch,
 };
+
+/// While nothing may be asked, what is due is looked at this often.
+const HOLD: Duration = Duration::from_millis(20);
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]
@@ -307,7 +312,7 @@ impl Ears {
     /// Tells what is held back, and that every track ends here.
     pub(super) fn finish(&mut self, now: Instant, out: &mut Vec<Output>) {
         self.keeping_up = false;
-        self.for_all(now, out, |track, out| track.close(Ending::Stopped, out));
+        self.for_all(now, out, |track, out| track.close(Ending::Stopped, now, out));
         self.due.clear();
     }
 
@@ -336,7 +341,7 @@ impl Ears {
         let before = track.counted();
         act(track, &mut Out { outputs, stats: &mut self.stats });
         let may_ask = self.connected && self.keeping_up;
-        if may_ask
+        while may_ask
             && self.in_flight < limits::LISTEN_ASKS
             && let Some(question) = track.question(now)
         {

@@ -1,5 +1,7 @@
 //! A listener in virtual time, without a server.
 
+mod handover;
+
 use bytes::{Bytes, BytesMut};
 
 use super::*;
@@ -16,12 +18,16 @@ fn ms(ms: u64) -> Duration {
 }
 
 fn payload(epoch: u64, seq: u64, flags: u32) -> Bytes {
+    payload_at(epoch * 1_000_000 + seq * 3_200, epoch, seq, flags)
+}
+
+fn payload_at(pos: u64, epoch: u64, seq: u64, flags: u32) -> Bytes {
     let pcm = (seq as i16).to_le_bytes().repeat(3_200);
     let runs = Runs::of(SlotState::Audio, 10);
     BatchView {
         epoch,
         seq,
-        pos: epoch * 1_000_000 + seq * 3_200,
+        pos,
         time: 0,
         format: Format::default(),
         runs: &runs,
@@ -245,11 +251,12 @@ fn a_new_epoch_ends_the_old_one_and_is_heard_whole() {
     let mut play = Play::settled();
     play.batch(7, 0);
     play.batch(7, 2);
+    play.answer(&Answer::Late);
+    play.pass(ms(1_500));
+    play.asks.clear();
     assert_eq!(play.batch(9, 1), ["gap 7:1+1 epoch", "7:2"]);
     assert!(play.batch(7, 3).is_empty() && play.again(7, 1).is_empty());
     assert_eq!(play.ears.stats().stale_epochs, 2);
-    play.answer(&Answer::Late);
-    play.pass(limits::NACK_RETRY);
     assert_eq!(play.ranges(), [[(0, 1)]]);
     assert_eq!(play.again(9, 0), ["epoch 7>9", "9:0", "9:1"]);
 }
@@ -261,8 +268,15 @@ fn a_worker_that_was_replaced_has_no_say() {
     play.batch(7, 2);
     assert!(play.answer(&reply(NackStatus::Epoch, 6, &[])).is_empty());
     play.pass(limits::NACK_RETRY);
+    // Nor has its successor, as long as it may answer itself.
+    for status in [NackStatus::Epoch, NackStatus::Unknown] {
+        assert!(play.answer(&reply(status, 8, &[])).is_empty());
+        play.batch(7, 3);
+        play.pass(limits::NACK_RETRY);
+    }
+    play.pass(limits::NACK_RETRY);
     let said = play.answer(&reply(NackStatus::Epoch, 8, &[]));
-    assert_eq!(said, ["gap 7:1+1 epoch", "7:2"]);
+    assert_eq!(said, ["gap 7:1+1 epoch", "7:2", "7:3"]);
 }
 
 #[test]
@@ -274,7 +288,9 @@ fn a_loss_at_the_end_is_found_by_asking() {
     let never = [(2, 7, MissingReason::Unknown)];
     assert!(play.answer(&reply(NackStatus::Partial, 7, &never)).is_empty());
     let last = payload(7, 1, FLAG_LAST | FLAG_RESENT);
-    assert_eq!(play.hear(AGAIN, &last), ["7:1", "closed last"]);
+    assert_eq!(play.hear(AGAIN, &last), ["7:1"]);
+    assert!(play.pass(limits::LISTEN_ENDED - ms(1)).is_empty());
+    assert_eq!(play.pass(ms(1)), ["closed last"]);
     assert!(play.pass(limits::LISTEN_SILENT * 2).is_empty() && play.asks.is_empty());
 }
 
@@ -349,6 +365,7 @@ fn tracks_are_bounded_a_room_and_an_idle_one_makes_place() {
     assert_eq!((stats.tracks, stats.refused), (limits::TRACKS_MAX as u64, 10));
     assert_eq!(play.hear("audio.live.q.t", &payload(7, 0, 0)).len(), 2);
     play.hear("audio.live.r.t0", &payload(7, 1, FLAG_LAST));
+    play.pass(limits::LISTEN_ENDED);
     assert_eq!(play.hear("audio.live.r.new", &payload(7, 0, 0)).len(), 2);
 }
 

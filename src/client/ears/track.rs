@@ -1,18 +1,23 @@
 //! One track as a listener follows it: its order, what was asked for, and
-//! whether it still speaks.
+//! whether it still speaks. While its room is handed over it has two epochs, and
+//! both are asked.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use super::heard::{Ending, Heard, ListenStats, Sounds};
+use super::{
+    HOLD,
+    heard::{Ending, Heard, ListenStats, Sounds},
+    inquiry::{Inquiry, Question},
+};
 use crate::{
     audio::{Batch, Delivery, FLAG_LAST, GapReason, Reorder, ReorderConfig},
     bus::messages::{MissingReason, NackReply, NackStatus},
     id::{RoomId, TrackId},
     limits,
 };
-
-/// While nothing may be asked, what is due is looked at this often.
-const HOLD: Duration = Duration::from_millis(20);
 
 /// What became of a NACK.
 #[derive(Debug)]
@@ -23,17 +28,6 @@ pub(in crate::client) enum Answer {
     Nobody,
     /// It did not come in time, or cannot be read.
     Late,
-}
-
-/// Sequence numbers to ask for.
-#[derive(Debug, Clone, PartialEq)]
-pub(in crate::client) struct Question {
-    /// The epoch they belong to.
-    pub(in crate::client) epoch: u64,
-    /// `(first, count)`.
-    pub(in crate::client) ranges: Vec<(u64, u64)>,
-    /// Whether they may never have been sent.
-    pub(in crate::client) probe: bool,
 }
 
 /// See the module.
@@ -48,19 +42,15 @@ pub(super) struct Track {
     open: bool,
     /// The epoch of what was passed on last.
     epoch: Option<u64>,
-    /// One after the highest number seen in the epoch.
-    top: u64,
+    /// What is asked, by epoch: the one listened to and the one to follow.
+    inquiries: BTreeMap<u64, Inquiry>,
     /// When it was heard last.
     last: Instant,
     /// How long it may be silent before it is asked for more.
     patience: Duration,
-    probe_at: Instant,
-    probes: u32,
-    asking: bool,
-    /// Nothing is asked before.
-    ask_from: Instant,
-    /// NACKs in a row without an answer.
-    unanswered: u32,
+    /// It has said its last, and is closed then unless it goes on under another
+    /// epoch.
+    ends_at: Option<Instant>,
     pub(super) bad: u64,
     /// Where it stands in the queue of what is due.
     pub(super) due: Option<Instant>,
@@ -89,14 +79,10 @@ impl Track {
             role: String::new(),
             open: false,
             epoch: None,
-            top: 0,
+            inquiries: BTreeMap::new(),
             last: now,
             patience: limits::LISTEN_PROBE,
-            probe_at: now,
-            probes: 0,
-            asking: false,
-            ask_from: now,
-            unanswered: 0,
+            ends_at: None,
             bad: 0,
             due: None,
         }
@@ -108,33 +94,57 @@ impl Track {
     }
 
     pub(super) fn batch(&mut self, batch: Batch, now: Instant, out: &mut Out<'_>) {
-        let known = self.reorder.epoch();
-        if known.is_none_or(|epoch| batch.epoch > epoch) {
-            self.top = 0;
+        let (epoch, seq) = (batch.epoch, batch.seq);
+        let newest = self.reorder.successor().max(self.reorder.epoch());
+        let follows = newest.is_some_and(|newest| epoch > newest);
+        if follows || newest.is_none() {
             self.user.clone_from(&batch.user);
             self.role.clone_from(&batch.role);
-            (self.ask_from, self.unanswered) = (now, 0);
+            self.ends_at = None;
         }
-        if known.is_none_or(|epoch| batch.epoch >= epoch) {
-            self.top = self.top.max(batch.seq + 1);
+        if newest.is_none_or(|_| self.reorder.epoch().is_some_and(|known| epoch >= known)) {
             self.patience = limits::LISTEN_PROBE.max(3 * slots_time(batch.runs.slots()));
-            self.spoke(now);
+            self.last = now;
         }
         let deliveries = self.reorder.insert(batch, now);
-        self.pass(deliveries, out);
+        self.pass(deliveries, now, out);
+        if self.follows(epoch) {
+            let patience = self.patience_of(epoch);
+            let inquiry = self.inquiries.entry(epoch).or_insert_with(|| Inquiry::new(now));
+            inquiry.saw(seq);
+            inquiry.spoke(now, patience);
+        }
+        if follows && let Some(before) = self.reorder.epoch().filter(|it| *it != epoch) {
+            // What the epoch before has said last, and nobody heard.
+            self.inquiries.entry(before).and_modify(|inquiry| inquiry.probe_by(now));
+        }
+    }
+
+    fn follows(&self, epoch: u64) -> bool {
+        [self.reorder.epoch(), self.reorder.successor()].contains(&Some(epoch))
+    }
+
+    /// How long an epoch may be silent before it is asked for more. One that is
+    /// about to end has no time to lose.
+    fn patience_of(&self, epoch: u64) -> Duration {
+        let leaves = self.reorder.successor().is_some_and(|successor| successor != epoch);
+        if leaves { limits::HEARTBEAT_TRACK } else { self.patience }
     }
 
     /// Something of it was heard, or it could not be heard: the silence begins
     /// anew.
     pub(super) fn spoke(&mut self, now: Instant) {
         self.last = now;
-        self.probe_at = now + self.patience;
-        self.probes = 0;
+        for inquiry in self.inquiries.values_mut() {
+            inquiry.spoke(now, self.patience);
+        }
     }
 
     /// Somebody says that it ends: whether all of it came is asked soon.
     pub(super) fn closing(&mut self, now: Instant) {
-        self.probe_at = self.probe_at.min(now + limits::HEARTBEAT_TRACK);
+        for inquiry in self.inquiries.values_mut() {
+            inquiry.probe_by(now + limits::HEARTBEAT_TRACK);
+        }
     }
 
     /// Takes the answer to a question.
@@ -145,26 +155,27 @@ impl Track {
         now: Instant,
         out: &mut Out<'_>,
     ) {
-        self.asking = false;
+        // An epoch that was left has nothing to say any more.
+        let Some(inquiry) = self.inquiries.get_mut(&asked.epoch) else { return };
         match answer {
             Answer::Reply(reply) => {
-                self.unanswered = 0;
-                self.reply(asked, reply, now, out);
+                inquiry.answered(reply.retry_after_ms, now);
+                if !asked.probe {
+                    self.reply(asked, reply, now, out);
+                } else if let Some((_, last)) = reply.held
+                    && reply.epoch.0 == asked.epoch
+                {
+                    inquiry.has_up_to(last, now);
+                }
             }
-            // Nobody may mean that the worker is not back yet, as we are.
-            Answer::Nobody | Answer::Late => {
-                self.unanswered = (self.unanswered + 1).min(8);
-                let wait = limits::NACK_RETRY * 2_u32.pow(self.unanswered - 1);
-                self.ask_from = now + wait.min(limits::NACK_RETRY_MAX);
-            }
+            Answer::Nobody | Answer::Late => inquiry.unanswered(now),
         }
     }
 
     fn reply(&mut self, asked: &Question, reply: &NackReply, now: Instant, out: &mut Out<'_>) {
-        if reply.retry_after_ms > 0 {
-            let wait = Duration::from_millis(reply.retry_after_ms);
-            self.ask_from = now + wait.clamp(limits::NACK_RETRY, limits::NACK_RETRY_MAX);
-        }
+        // While a room is handed over two workers hear what is asked, and the
+        // one that has it not may be the first to answer.
+        let alone = now >= self.last + limits::HANDOVER_SILENT;
         let all = match reply.status {
             // A worker that was replaced and does not know it yet says nothing
             // about what its successor has.
@@ -172,80 +183,86 @@ impl Track {
             NackStatus::Unknown => Some(GapReason::Unknown),
             _ => None,
         };
-        if asked.probe {
-            // There is more than one NACK takes.
-            if reply.held.is_some_and(|(_, last)| last >= self.top + limits::NACK_MAX_BATCHES) {
-                self.probe_at = now + HOLD;
-            }
-            return;
-        }
-        if let Some(reason) = all {
+        if let Some(reason) = all.filter(|_| alone) {
             for &(first, count) in &asked.ranges {
-                self.give_up(asked.epoch, first, count, reason, out);
+                self.give_up(asked.epoch, first, count, reason, now, out);
             }
         }
         for (first, count, reason) in gone(&asked.ranges, &reply.missing) {
-            self.give_up(asked.epoch, first, count, reason, out);
+            self.give_up(asked.epoch, first, count, reason, now, out);
         }
     }
 
-    fn give_up(&mut self, epoch: u64, seq: u64, count: u64, reason: GapReason, out: &mut Out<'_>) {
+    fn give_up(
+        &mut self,
+        epoch: u64,
+        seq: u64,
+        count: u64,
+        reason: GapReason,
+        now: Instant,
+        out: &mut Out<'_>,
+    ) {
         let deliveries = self.reorder.unavailable(epoch, seq, count, reason);
-        self.pass(deliveries, out);
+        self.pass(deliveries, now, out);
     }
 
     /// Gives up what was waited for long enough, and notices that the track
-    /// fell silent.
+    /// has ended or fell silent.
     pub(super) fn tick(&mut self, now: Instant, listening: bool, out: &mut Out<'_>) {
         let deliveries = self.reorder.tick(now);
-        self.pass(deliveries, out);
-        if listening && self.open && now >= self.last + limits::LISTEN_SILENT {
-            self.close(Ending::Silent, out);
+        self.pass(deliveries, now, out);
+        if self.ends_at.is_some_and(|at| at <= now) {
+            self.close(Ending::Last, now, out);
+        } else if listening && self.open && now >= self.last + limits::LISTEN_SILENT {
+            self.close(Ending::Silent, now, out);
         }
     }
 
     /// Passes on what is held and says that this is all.
-    pub(super) fn close(&mut self, ending: Ending, out: &mut Out<'_>) {
+    pub(super) fn close(&mut self, ending: Ending, now: Instant, out: &mut Out<'_>) {
         let deliveries = self.reorder.finish();
-        self.pass(deliveries, out);
+        self.pass(deliveries, now, out);
+        let last = self.ends_at.take().is_some();
         if self.open {
             self.open = false;
-            out.say(self.heard(Sounds::Closed(ending)));
+            out.say(self.heard(Sounds::Closed(if last { Ending::Last } else { ending })));
         }
     }
 
-    /// What to ask for now, if anything.
+    /// What to ask for now, if anything. To be called until there is nothing.
     pub(super) fn question(&mut self, now: Instant) -> Option<Question> {
-        if self.asking || now < self.ask_from {
-            return None;
-        }
-        let epoch = self.reorder.epoch()?;
-        let ranges = self.reorder.missing(now);
+        let epochs = [self.reorder.epoch(), self.reorder.successor()];
+        epochs.into_iter().flatten().find_map(|epoch| self.question_of(epoch, now))
+    }
+
+    fn question_of(&mut self, epoch: u64, now: Instant) -> Option<Question> {
+        let patience = self.patience_of(epoch);
+        let inquiry = self.inquiries.get_mut(&epoch).filter(|inquiry| inquiry.may_ask(now))?;
+        let mut ranges = self.reorder.missing(epoch, now);
         let probe = ranges.is_empty();
-        let ranges = if !probe {
-            ranges
-        } else if self.open && now >= self.probe_at {
-            self.probes += 1;
-            self.probe_at = now + self.patience * 2_u32.pow(self.probes.min(8));
-            vec![(self.top, limits::NACK_MAX_BATCHES)]
-        } else {
-            return None;
-        };
-        self.asking = true;
-        Some(Question { epoch, ranges, probe })
+        if probe {
+            let speaks = self.open && self.ends_at.is_none();
+            ranges.extend(inquiry.probe(now, patience).filter(|_| speaks));
+        }
+        inquiry.asking = !ranges.is_empty();
+        inquiry.asking.then_some(Question { epoch, ranges, probe })
     }
 
     /// When [`Track::tick`] or [`Track::question`] has something to do.
     pub(super) fn deadline(&self, now: Instant, may_ask: bool, listening: bool) -> Option<Instant> {
-        let held_off = now + if may_ask && !self.asking { Duration::ZERO } else { HOLD };
-        let asks_from = held_off.max(self.ask_from.min(now + HOLD));
+        let held_off = now + if may_ask { Duration::ZERO } else { HOLD };
+        let asks = self.inquiries.values().map(|inquiry| inquiry.due(now));
+        let asks_from = asks.clone().map(|(_, from)| from).fold(held_off, Instant::max);
         let order = self.reorder.deadline(now).map(|at| at.max(asks_from));
-        let silence = (self.open && listening)
-            .then(|| self.probe_at.max(asks_from).min(self.last + limits::LISTEN_SILENT));
-        order.into_iter().chain(silence).min()
+        let probe = asks.map(|(at, _)| at).min();
+        let silence = (self.open && listening && self.ends_at.is_none()).then(|| {
+            let silent = self.last + limits::LISTEN_SILENT;
+            probe.map_or(silent, |at| at.max(asks_from).min(silent))
+        });
+        order.into_iter().chain(silence).chain(self.ends_at).min()
     }
 
-    fn pass(&mut self, deliveries: Vec<Delivery>, out: &mut Out<'_>) {
+    fn pass(&mut self, deliveries: Vec<Delivery>, now: Instant, out: &mut Out<'_>) {
         for delivery in deliveries {
             let epoch = match &delivery {
                 Delivery::Batch(delivered) => delivered.batch.epoch,
@@ -268,10 +285,8 @@ impl Track {
                     out.stats.frames += u64::from(delivered.batch.runs.slots());
                     let last = delivered.batch.has(FLAG_LAST);
                     out.say(self.heard(Sounds::Batch(delivered)));
-                    if last {
-                        self.open = false;
-                        out.say(self.heard(Sounds::Closed(Ending::Last)));
-                    }
+                    let goes_on = self.reorder.epoch() != Some(epoch);
+                    self.ends_at = (last && !goes_on).then(|| now + limits::LISTEN_ENDED);
                 }
                 Delivery::Gap(gap) => {
                     out.stats.gaps += 1;
@@ -279,6 +294,8 @@ impl Track {
                 }
             }
         }
+        let (known, next) = (self.reorder.epoch(), self.reorder.successor());
+        self.inquiries.retain(|epoch, _| known == Some(*epoch) || next == Some(*epoch));
     }
 
     fn heard(&self, what: Sounds) -> Heard {

@@ -33,19 +33,21 @@ fn strayed(play: &Play) -> usize {
 
 #[test]
 fn unix_time_is_placed_by_the_origin_whenever_it_comes() {
-    // Half a second late, in time, and ahead of time: the place is the same.
+    // JOINED is heard half a second late, or by a clock that is behind.
     for (in_hello, late) in [(true, 500_000), (false, 0), (false, -300_000)] {
-        let mut play = joined(1_000_000 + late, 0, in_hello);
+        let mut play = joined(1_000_000 + late, -late, in_hello);
         audio(&mut play, 1_400_000 + late, ORIGIN + 1_200_000);
         assert_eq!(play.batches("u")[0].pos, 19_200, "{late} µs late");
         assert_eq!(strayed(&play), 0);
     }
-    // The same from a clock of its own is placed by when it joined.
+    // A clock of its own is placed by when that was.
     let mut play = Play::framed();
-    play.join(1_500_000);
-    play.open(1_500_000, 1, "u");
-    audio(&mut play, 1_700_000, PTS + 1_200_000);
-    assert_eq!(play.batches("u")[0].pos, 19_200);
+    play.greet(1_500_000, MediaClock::Own);
+    let now = PTS + 1_000_000;
+    play.say(1_500_000, &FromAdapter::Joined { now, clock: MediaClock::Own });
+    play.open(1_000_000, 1, "u");
+    audio(&mut play, 1_900_000, PTS + 1_200_000);
+    assert_eq!(play.batches("u")[0].pos, 19_200 + 8_000);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use audio_gateway::{
         process::{ChildKey, End, Patience, SpawnError, SpawnRequest, Stop, Supervisor},
     },
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bench::*;
 
@@ -119,7 +120,12 @@ async fn one_that_executes_itself_for_ever_ends_with_the_supervisor() {
         bench.stop(1, Stop::Kill);
         bench.exit().await;
         bench.shut_down().await;
-        assert!(ends(stray[0], GONE));
+        let ended = ends(stray[0], GONE);
+        if !ended {
+            // A test that fails leaves nothing running for ever.
+            let _ = Pid::from_raw(stray[0]).map(|pid| kill_process(pid, Signal::KILL));
+        }
+        assert!(ended, "process {} lives on", stray[0]);
     }
 }
 

@@ -193,6 +193,18 @@ pub const QUARANTINE: Duration = Duration::from_secs(30);
 pub const QUARANTINE_MEMORY: usize = 16;
 /// Tasks that may wait for a worker; one more is refused with `queue_full`.
 pub const QUEUE_MAX: usize = 10_000;
+/// Places at the end of the queue that each step of priority has before the
+/// next lower one: the default leaves 800 to what is more urgent.
+pub const QUEUE_STEP: usize = QUEUE_MAX / 50;
+/// Wait that makes up for one step of priority: nine of them are less than
+/// [`TASK_START_WITHIN`], so that nothing expires for its priority alone.
+pub const AGE_STEP: Duration = Duration::from_secs(2);
+/// Submits a second from one caller: half of what all may.
+pub const SUBMITS_PER_CALLER_S: u32 = SUBMITS_PER_S / 2;
+/// Submits one caller may send at once before his rate counts.
+pub const SUBMITS_PER_CALLER_BURST: u32 = SUBMITS_BURST / 2;
+/// Callers whose rate is watched at once, at 40 bytes each; more share one.
+pub const CALLERS_MAX: usize = 16_384;
 /// Submits a second from all callers together.
 pub const SUBMITS_PER_S: u32 = 500;
 /// Submits all callers may send at once before the rate counts.
@@ -203,17 +215,23 @@ pub const TASK_KEEP: Duration = Duration::from_secs(3600);
 pub const EVENTS_KEEP: Duration = Duration::from_secs(24 * 3600);
 /// Bytes the stream `GATEWAY_EVENTS` may hold.
 pub const EVENTS_BYTES: i64 = 256 * 1024 * 1024;
-/// A worker takes no more rooms above this share of its CPU …
-pub const CPU_FULL: f64 = 0.80;
+/// A worker takes no more rooms above this share of its CPU, its memory or its
+/// file descriptors …
+pub const FULL: f64 = 0.80;
+/// … and once it was so full, none until it is below this.
+pub const OPEN_AGAIN: f64 = 0.70;
 /// CPU of one session until it was measured, in cores.
 pub const SESSION_COST: f64 = 0.005;
 /// Sessions one worker runs at most unless configured otherwise.
 pub const SESSIONS_MAX: usize = 1_500;
-/// … nor above this share of its memory.
-pub const MEMORY_FULL: f64 = 0.90;
-/// Memory kept free for a session that was just given away: an adapter of ours
-/// takes 3 to 5 MB.
+/// Memory of one session until it was measured: an adapter of ours takes 3 to
+/// 5 MB.
 pub const SESSION_MEMORY: u64 = 8 * 1024 * 1024;
+/// File descriptors of one session: three pipes, the process, and two to spare
+/// while it is started.
+pub const SESSION_FDS: u64 = 6;
+/// Processes whose memory is read at a time: 15 µs each.
+pub const MEMORY_SAMPLE: usize = 32;
 /// A session younger than this does not show in its worker's load yet, so its
 /// cost is kept free beside it.
 pub const SESSION_YOUNG: Duration = Duration::from_secs(10);
@@ -240,8 +258,12 @@ pub const BUCKET_LOOK: Duration = Duration::from_secs(1);
 pub const CLAIMS_MAX: usize = 64;
 /// How often the whole queue is looked through for tasks that fit now.
 pub const PLACE_EVERY: Duration = Duration::from_millis(200);
-/// A task that waits this long has the reason written into it.
+/// A task that waits this long has the reason written into it …
 pub const WAIT_REASON_AFTER: Duration = Duration::from_secs(1);
+/// … and another one not before this has passed.
+pub const WAIT_REASON_AGAIN: Duration = Duration::from_secs(10);
+/// Reasons written in a second: a tenth of what the store takes in.
+pub const REASONS_PER_S: u32 = 50;
 /// Workers a dispatcher follows: a hundred times the largest fleet foreseen.
 pub const WORKERS_MAX: usize = 4_096;
 /// Finished tasks kept at most, at about 1 kB each in every dispatcher.
@@ -418,6 +440,7 @@ const NESTED: &[(Duration, Duration)] = &[
     (TERM_TIMEOUT, ROOM_LEAVING),
     (NACK_RETRY, REORDER_DEADLINE),
     (QUARANTINE, QUARANTINE_WINDOW),
+    (WAIT_REASON_AFTER, WAIT_REASON_AGAIN),
 ];
 
 const _: () = {
@@ -428,5 +451,8 @@ const _: () = {
     }
     // Two pings fit between suspicion and the end.
     assert!((WORKER_GONE.as_millis() - WORKER_SUSPECT.as_millis()) > 2 * PING_TIMEOUT.as_millis());
+    // Nobody expires for a low priority alone.
+    assert!(9 * AGE_STEP.as_millis() < TASK_START_WITHIN.as_millis());
+    assert!(OPEN_AGAIN < FULL);
     assert!(ROOM_LEAVING.as_millis() > LEAVE_TIMEOUT.as_millis() + TERM_TIMEOUT.as_millis());
 };

@@ -83,6 +83,33 @@ pub struct Push {
     pub from: String,
 }
 
+/// Which way a task's audio goes: what a session costs hangs on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Out of the room.
+    Pull,
+    /// Into the room.
+    Push,
+    /// Both.
+    Both,
+}
+
+impl Kind {
+    /// The kind of a task that pulls, or pushes, or both.
+    #[must_use]
+    pub fn of(pulls: bool, pushes: bool) -> Self {
+        match (pulls, pushes) {
+            (true, true) => Self::Both,
+            (false, true) => Self::Push,
+            (_, false) => Self::Pull,
+        }
+    }
+}
+
+/// The highest priority a task may have.
+pub const HIGHEST_PRIORITY: u8 = 9;
+
 /// A task as a service submits it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -153,8 +180,8 @@ impl TaskSpec {
     }
 
     fn check(&self) -> Result<(), SpecError> {
-        if self.priority > 9 {
-            return refuse("priority", "use 0 to 9".into());
+        if self.priority > HIGHEST_PRIORITY {
+            return refuse("priority", format!("use 0 to {HIGHEST_PRIORITY}"));
         }
         if self.max_duration_s > limits::TASK_MAX_DURATION.as_secs() {
             return refuse(
@@ -179,6 +206,12 @@ impl TaskSpec {
             );
         }
         short("labels", self.labels.iter().flat_map(|(key, value)| [key, value]))
+    }
+
+    /// Which way its audio goes.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        Kind::of(self.pull.is_some() || self.push.is_none(), self.push.is_some())
     }
 
     /// What is pulled: all participants where the task names nothing at all.

@@ -84,6 +84,15 @@ impl Incoming {
         read_json(&self.message.payload)
     }
 
+    /// Who asks, as far as a message shows it: its reply subject without the last
+    /// token. Client libraries make an inbox a connection and end it with a
+    /// token a request; those that make one a request share a name.
+    #[must_use]
+    pub fn caller(&self) -> &str {
+        let reply = self.message.reply.as_ref().map_or("", |reply| reply.as_str());
+        reply.rsplit_once('.').map_or("", |(inbox, _)| inbox)
+    }
+
     /// Where an answer may go: none where nobody waits for one, or where the
     /// reply subject is no inbox. A stranger could otherwise have us publish
     /// wherever we may and he may not.

@@ -10,6 +10,7 @@ use super::{
     core::Core,
     io::{Answer, CallId, Output, Request},
     memory::{Waiting, Want},
+    queue::places_for,
     tasks::shortened,
 };
 use crate::{
@@ -77,12 +78,16 @@ impl Core {
 
     /// Why a new task is not taken in.
     fn no_more(&self, task: &TaskId, spec: &TaskSpec) -> Option<Refusal> {
-        if self.index.queue().len() >= limits::QUEUE_MAX {
+        let (waiting, priority) = (self.index.queue().len(), spec.priority);
+        if waiting >= places_for(priority) {
             return Some(Refusal {
                 retry_after_ms: 1_000,
                 ..Refusal::new(
                     RefusalCode::QueueFull,
-                    format!("{} tasks wait for a worker: add workers", limits::QUEUE_MAX),
+                    format!(
+                        "{waiting} tasks wait for a worker, too many for one more of priority \
+                         {priority}: add workers"
+                    ),
                 )
             });
         }

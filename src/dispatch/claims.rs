@@ -7,14 +7,16 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{
+    capacity::{Budget, Need},
     core::Core,
     io::{Output, Record},
     memory::{Claim, Timer},
-    place::{NoPlace, Offer, Want, free, place},
+    place::{NoPlace, Offer, Want, place},
+    queue::Class,
 };
 use crate::{
     bus::messages::WorkerPhase,
-    id::{AdapterName, RoomId, TaskId, WorkerId},
+    id::{RoomId, TaskId, WorkerId},
     limits,
     task::{RoomRecord, TaskRecord, TaskState},
 };
@@ -31,7 +33,8 @@ enum Access {
 }
 
 impl Core {
-    /// Has the whole queue looked through soon: there is room again.
+    /// Has the whole queue looked through soon: there may be room again, or
+    /// another reason why there is none.
     pub(super) fn room_again(&mut self) {
         if self.index.queue().is_empty() {
             return;
@@ -42,47 +45,48 @@ impl Core {
 
     /// Looks through the whole queue, and not again for a while.
     pub(super) fn look_through(&mut self) {
-        self.places.fresh.extend(self.index.queue().iter().cloned());
+        self.places.look_through();
         self.places.rest_until = Some(self.now.at + limits::PLACE_EVERY);
     }
 
     /// Claims rooms for tasks that fit somewhere.
     pub(super) fn place(&mut self) {
-        let full = self.claims.len() >= limits::CLAIMS_MAX;
-        if !self.schedules() || self.places.fresh.is_empty() || full {
+        if !self.schedules() {
             return;
         }
-        let mut free: BTreeMap<WorkerId, usize> =
-            self.workers.keys().filter_map(|id| Some((id.clone(), self.free_at(id)?))).collect();
-        let mut hopeless: BTreeMap<(AdapterName, BTreeMap<String, String>), NoPlace> =
-            BTreeMap::new();
-        while self.claims.len() < limits::CLAIMS_MAX {
-            let Some(turn) = self.places.fresh.pop_first() else { break };
-            let Some(record) = self.tasks.get(&turn.task).cloned() else { continue };
+        let mut free = None;
+        while self.claims.len() < limits::CLAIMS_MAX && !self.places.is_idle() {
+            let Some(task) = self.places.next() else { break };
+            let Some(record) = self.tasks.get(&task).cloned() else { continue };
             if record.state != TaskState::Pending || !self.is_placeable(&record) {
                 continue;
             }
-            let class = (record.spec.sdk.clone(), record.spec.labels.clone());
-            let tried = std::mem::take(&mut self.plan(&record.task).tried);
-            let found = match hopeless.get(&class) {
-                Some(why) => Err(*why),
-                None => self.find(&record, &free, &tried),
-            };
-            match found {
+            let class = Class::of(&record);
+            if self.places.must_wait(&class) {
+                self.places.park(&record, class, None);
+                let why = self.places.why(&record).unwrap_or_default().to_owned();
+                self.waits(&record, why);
+                continue;
+            }
+            let free = free.get_or_insert_with(|| self.free_places());
+            let tried = std::mem::take(&mut self.plan(&task).tried);
+            match self.find(&record, free, &tried) {
                 Ok(worker) => {
-                    self.plan(&record.task).tried = tried;
+                    self.plan(&task).tried = tried;
+                    let need = self.need(&worker, &record);
                     if let Some(left) = free.get_mut(&worker) {
-                        *left = left.saturating_sub(1);
+                        left.take(&need);
                     }
                     self.claim(&record, worker);
                 }
                 Err(why) => {
+                    let why = self.why(why, &record.spec.sdk);
                     if tried.is_empty() {
-                        hopeless.insert(class, why);
+                        self.places.park(&record, class, Some(&why));
                     } else {
-                        self.rest(&record.task);
+                        self.rest(&task);
                     }
-                    self.waits(&record, self.why(why, &record.spec.sdk));
+                    self.waits(&record, why);
                 }
             }
         }
@@ -162,25 +166,31 @@ impl Core {
         }
     }
 
-    /// Sessions that a worker has room for; none where nothing is given to it.
-    pub(super) fn free_at(&self, id: &WorkerId) -> Option<usize> {
-        let worker = self.workers.get(id).filter(|worker| self.is_lively(worker))?;
-        let load = &worker.beat.as_ref()?.load;
-        let claims = self.claims.values().filter(|claim| claim.worker == *id).count();
-        let unseen = worker.unseen.len() + claims;
-        Some(free(load, worker.live + unseen, worker.young + unseen))
+    /// What every worker has left that anything is given to.
+    pub(super) fn free_places(&self) -> BTreeMap<WorkerId, Budget> {
+        let mut claimed: BTreeMap<&WorkerId, Vec<&TaskId>> = BTreeMap::new();
+        for (task, claim) in &self.claims {
+            claimed.entry(&claim.worker).or_default().push(task);
+        }
+        let left = |id: &WorkerId| {
+            let claims = claimed.get(id).map(Vec::as_slice).unwrap_or_default();
+            Some((id.clone(), self.left_at(id, claims)?))
+        };
+        self.workers.keys().filter_map(left).collect()
     }
 
+    /// A place for a task.
     fn find(
         &self,
         record: &TaskRecord,
-        free: &BTreeMap<WorkerId, usize>,
+        free: &BTreeMap<WorkerId, Budget>,
         tried: &[WorkerId],
     ) -> Result<WorkerId, NoPlace> {
         let offers: Vec<Offer<'_>> = free
             .iter()
-            .filter_map(|(worker, free)| {
+            .filter_map(|(worker, left)| {
                 let beat = self.workers.get(worker)?.beat.as_ref()?;
+                let need = Need::of(&beat.load, &record.spec.sdk, record.spec.kind());
                 Some(Offer {
                     worker,
                     adapters: &beat.adapters,
@@ -188,7 +198,7 @@ impl Core {
                     leaving: beat.phase == WorkerPhase::LameDuck,
                     quarantined: self.quarantined(worker, &record.spec.sdk).is_some(),
                     tried: tried.contains(worker),
-                    free: *free,
+                    free: left.count(&need),
                 })
             })
             .collect();

@@ -15,8 +15,9 @@ use std::{
 use super::{
     index::{Index, is_given},
     io::{Input, Key, Now, Outcome, Output, Record, Shelf},
-    memory::{Claim, Places, Plan, Timer, Waiting, Worker},
+    memory::{Claim, Plan, Timer, Waiting, Worker},
     quarantine::Quarantine,
+    queue::Places,
     table::{Change, End, Table},
     timers::Timers,
 };
@@ -144,6 +145,12 @@ impl Core {
     #[must_use]
     pub fn tasks_len(&self) -> usize {
         self.tasks.iter().count()
+    }
+
+    /// Tasks looked at for a place since the beginning.
+    #[must_use]
+    pub fn looks(&self) -> u64 {
+        self.places.looks
     }
 
     /// Workers known.
@@ -377,6 +384,9 @@ impl Core {
     fn task_changed(&mut self, task: &TaskId, change: &Change<Arc<TaskRecord>>) {
         let (before, after) = (change.before.as_deref(), change.after.as_deref());
         self.index.update(before, after);
+        if let Some(old) = before.filter(|old| old.state == TaskState::Pending) {
+            self.places.left(old);
+        }
         if let Some(old) = before.filter(|old| is_given(old.state)) {
             self.taken_from(old);
         }

@@ -3,29 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::queue::Turn;
 use crate::{
     id::{RoomId, TaskId, WorkerId},
     task::{TaskRecord, TaskState},
 };
-
-/// A task's place in the queue: a higher priority first, then who waits longer.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Turn {
-    rank: u8,
-    pending_ms: u64,
-    /// The task.
-    pub(super) task: TaskId,
-}
-
-impl Turn {
-    pub(super) fn of(record: &TaskRecord) -> Self {
-        Self {
-            rank: u8::MAX - record.spec.priority,
-            pending_ms: record.pending_ms,
-            task: record.task.clone(),
-        }
-    }
-}
 
 /// Whether a worker has the task.
 pub(super) fn is_given(state: TaskState) -> bool {

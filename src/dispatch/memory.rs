@@ -8,14 +8,14 @@ use std::{
 };
 
 use super::{
-    index::Turn,
+    capacity::Need,
     io::{CallId, NoAnswer},
 };
 use crate::{
     bus::messages::{Heartbeat, SessionReport, Verdict},
     id::{RoomId, TaskId, WorkerId},
     limits,
-    task::{Epoch, TaskRecord, TaskSpec},
+    task::{Epoch, TaskSpec},
 };
 
 /// What waits for a moment.
@@ -57,6 +57,8 @@ pub(super) struct Plan {
     pub(super) no_owner: Option<TaskId>,
     /// Why it waits, and since when that is so.
     pub(super) waits: Option<(String, Instant)>,
+    /// When that may be written into it, where not at once.
+    pub(super) tell_at: Option<Instant>,
 }
 
 /// Where the question to a worker stands.
@@ -94,6 +96,7 @@ impl Plan {
         self.ask = Ask::No;
         self.missing = None;
         self.waits = None;
+        self.tell_at = None;
     }
 }
 
@@ -105,26 +108,6 @@ pub(super) struct Claim {
     pub(super) epoch: Epoch,
     /// Whether the room's record is written.
     pub(super) granted: bool,
-}
-
-/// Which tasks of the queue are worth another look.
-#[derive(Debug, Default)]
-pub(super) struct Places {
-    pub(super) fresh: BTreeSet<Turn>,
-    /// When the whole queue may be looked through again.
-    pub(super) rest_until: Option<Instant>,
-    /// Who waits to hear whether the owner of its room exists.
-    pub(super) owners: BTreeMap<TaskId, TaskId>,
-}
-
-impl Places {
-    pub(super) fn again(&mut self, record: &TaskRecord) {
-        self.fresh.insert(Turn::of(record));
-    }
-
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
 }
 
 /// One worker.
@@ -142,8 +125,10 @@ pub(super) struct Worker {
     pub(super) unseen: BTreeSet<TaskId>,
     /// Its sessions that have not ended.
     pub(super) live: usize,
-    /// Those of them that are too young to show in its load.
-    pub(super) young: usize,
+    /// What those of them take that are too young to show in its load.
+    pub(super) young: Need,
+    /// Whether it counts as full until it is clearly not.
+    pub(super) full: bool,
     pub(super) boots: VecDeque<String>,
     pub(super) asked: bool,
     pub(super) ask_at: Option<Instant>,
@@ -170,7 +155,8 @@ impl Worker {
             sessions: BTreeMap::new(),
             unseen: BTreeSet::new(),
             live: 0,
-            young: 0,
+            young: Need::default(),
+            full: false,
             boots: VecDeque::new(),
             asked: false,
             ask_at: None,

@@ -8,16 +8,19 @@
 //! is the shell that talks to the bus. The dispatcher knows nothing of audio.
 
 mod api;
+pub mod capacity;
 mod claims;
 pub mod core;
 mod index;
 pub mod io;
 pub mod lease;
+mod loads;
 mod memory;
 pub mod place;
 #[cfg(test)]
 mod protocol;
 mod quarantine;
+mod queue;
 mod records;
 pub mod run;
 mod starts;

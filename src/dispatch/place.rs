@@ -3,11 +3,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::{
-    bus::messages::Load,
-    id::{AdapterName, WorkerId},
-    limits,
-};
+use crate::id::{AdapterName, WorkerId};
 
 /// What a task asks of a worker.
 #[derive(Debug, Clone, Copy)]
@@ -102,70 +98,9 @@ pub fn place<'a>(want: Want<'_>, offers: &[Offer<'a>]) -> Result<&'a WorkerId, N
         .ok_or(NoPlace::Full)
 }
 
-/// Sessions that still fit beside `sessions` that run and `unseen` of them or
-/// more that do not show in the load yet.
-#[must_use]
-pub fn free(load: &Load, sessions: usize, unseen: usize) -> usize {
-    // What comes from outside may be any number.
-    let sane = |number: f64| if number.is_finite() && number > 0.0 { number } else { 0.0 };
-    let cost = match sane(load.session_cost) {
-        0.0 => limits::SESSION_COST,
-        cost => cost,
-    };
-    let hidden = unseen as f64 * cost;
-    let cores = limits::CPU_FULL * sane(load.cores) - sane(load.cores_used) - hidden;
-    // A cast from a float saturates; a negative one is 0.
-    let by_cpu = (cores / cost + 1e-9).floor() as usize;
-    let by_memory = if load.memory == 0 {
-        usize::MAX
-    } else {
-        let full = (limits::MEMORY_FULL * load.memory as f64) as u64;
-        let hidden = limits::SESSION_MEMORY.saturating_mul(unseen as u64);
-        let bytes = full.saturating_sub(load.memory_used).saturating_sub(hidden);
-        usize::try_from(bytes / limits::SESSION_MEMORY).unwrap_or(usize::MAX)
-    };
-    by_cpu.min(by_memory).min(load.sessions_max.saturating_sub(sessions))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn load() -> Load {
-        Load {
-            cores: 2.0,
-            cores_used: 0.6,
-            memory: 1 << 30,
-            memory_used: 0,
-            sessions_max: 1_000,
-            session_cost: 0.1,
-        }
-    }
-
-    #[test]
-    fn what_was_just_given_away_is_kept_free() {
-        assert_eq!(free(&load(), 0, 0), 10);
-        assert_eq!(free(&load(), 4, 4), 6);
-        assert_eq!(free(&load(), 20, 20), 0);
-    }
-
-    #[test]
-    fn each_of_the_three_can_be_the_bottleneck() {
-        assert_eq!(free(&Load { sessions_max: 7, ..load() }, 5, 0), 2);
-        assert_eq!(free(&Load { memory_used: 900 << 20, ..load() }, 0, 0), 2);
-        assert_eq!(free(&Load { memory_used: 900 << 20, ..load() }, 0, 2), 0);
-        assert_eq!(free(&Load { memory: 0, ..load() }, 0, 0), 10);
-        assert_eq!(free(&Load { cores_used: 1.7, ..load() }, 0, 0), 0);
-    }
-
-    #[test]
-    fn numbers_from_outside_do_no_harm() {
-        for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, 0.0] {
-            assert!(free(&Load { session_cost: odd, ..load() }, 0, 0) > 0);
-            assert_eq!(free(&Load { cores: odd, ..load() }, 0, 0), 0);
-            let _ = free(&Load { cores_used: odd, ..load() }, 0, usize::MAX);
-        }
-    }
 
     #[test]
     fn the_roomiest_wins_and_the_reason_names_the_last_hurdle() {

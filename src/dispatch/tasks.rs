@@ -90,7 +90,8 @@ impl Core {
         let plan = self.plan(&record.task);
         plan.expires = Some((record.pending_ms, expires));
         if expires <= now {
-            let why = plan.waits.as_ref().map_or(record.reason.as_str(), |(why, _)| why);
+            let why = plan.waits.as_ref().map_or(&record.reason, |(why, _)| why).clone();
+            let why = self.places.why(record).map_or(why, str::to_owned);
             let reason = format!("no worker took it within {} s: {why}", within.as_secs());
             return self.change(record, TaskState::Expired, &reason, |_| ());
         }
@@ -107,6 +108,7 @@ impl Core {
             plan.rests_until,
             plan.room_left,
             plan.waits.as_ref().map(|(_, since)| *since + limits::WAIT_REASON_AFTER),
+            plan.tell_at,
         ];
         let next = next.into_iter().flatten().filter(|at| *at > now).min();
         self.timers.set(Timer::Task(task.clone()), next);
@@ -114,9 +116,18 @@ impl Core {
 
     /// Writes into a task that waits why it does.
     fn tell_why(&mut self, record: &TaskRecord) {
-        let Some((why, since)) = &self.plan(&record.task).waits else { return };
-        let (why, since) = (why.clone(), *since);
-        if since + limits::WAIT_REASON_AFTER <= self.now.at && why != record.reason {
+        let now = self.now.at;
+        // Its class may have found another reason since it had its own.
+        let newer = self.places.why(record).map(str::to_owned);
+        let Some((why, since)) = self.plan(&record.task).waits.clone() else { return };
+        let why = newer.unwrap_or(why);
+        let due = self.plan(&record.task).tell_at.unwrap_or(since + limits::WAIT_REASON_AFTER);
+        if due > now {
+            return;
+        }
+        self.plan(&record.task).tell_at = Some(now + limits::WAIT_REASON_AGAIN);
+        self.wake(&record.task);
+        if why != record.reason && self.places.may_tell(now) {
             self.change(record, TaskState::Pending, &why, |_| ());
         }
     }

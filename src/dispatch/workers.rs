@@ -84,10 +84,6 @@ impl Core {
             worker.unseen.remove(&report.task);
             worker.sessions.insert(key, Session { report, since, over, noted });
         }
-        let live = |session: &&Session| !session.report.state.is_ended();
-        let young = |session: &&Session| session.since + limits::SESSION_YOUNG > now;
-        worker.live = worker.sessions.values().filter(live).count();
-        worker.young = worker.sessions.values().filter(live).filter(young).count();
         worker.beat = Some(beat);
         worker.heard = now;
         worker.absolve();
@@ -96,12 +92,11 @@ impl Core {
             // Somebody may wait for the room to be left.
             self.touch_room(&session.report.room);
         }
+        self.weigh(&id);
         self.note_starts(&id);
         self.compare(&id);
         self.review(&id);
-        if self.free_at(&id) > Some(0) {
-            self.room_again();
-        }
+        self.room_again();
         if !was_there {
             let tasks: Vec<TaskId> = self.index.of_worker(&id).cloned().collect();
             tasks.iter().for_each(|task| self.touch(task));

@@ -114,6 +114,12 @@ impl Adapters {
         self.0.values().filter(raw).map(|adapter| &adapter.name)
     }
 
+    /// What a session of each costs until it was measured, in cores.
+    #[must_use]
+    pub fn costs(&self) -> BTreeMap<AdapterName, f64> {
+        self.0.iter().map(|(name, adapter)| (name.clone(), adapter.cost_cores)).collect()
+    }
+
     /// One of them.
     #[must_use]
     pub fn get(&self, name: &AdapterName) -> Option<&Adapter> {

@@ -256,11 +256,11 @@ impl Supervisor {
         self.handle.pids.cpu_times()
     }
 
-    /// The memory each living process occupies, in bytes, read now. Costs tens
-    /// of times more than [`Supervisor::cpu_times`].
+    /// The memory these processes occupy, in bytes, read now. Each costs tens of
+    /// times more than its CPU time.
     #[must_use]
-    pub fn resident(&self) -> Vec<(ChildKey, u64)> {
-        self.handle.pids.resident()
+    pub fn resident(&self, keys: &[ChildKey]) -> Vec<(ChildKey, u64)> {
+        self.handle.pids.resident(keys)
     }
 
     /// How many processes are alive.

@@ -22,7 +22,7 @@ use crate::{
     id::{AdapterName, RoomId, TaskId, WorkerId},
     limits,
     sdk::process::ChildKey,
-    task::Epoch,
+    task::{Epoch, Kind},
 };
 
 /// Names a request, so that the shell finds whom to answer.
@@ -263,6 +263,16 @@ impl Core {
     pub fn live_of(&self, sdk: &AdapterName) -> usize {
         let live = self.sessions.values().filter(|session| session.is_live());
         live.filter(|session| session.assign.sdk == *sdk).count()
+    }
+
+    /// What each process that is alive runs.
+    #[must_use]
+    pub fn classes(&self) -> BTreeMap<ChildKey, (AdapterName, Kind)> {
+        let class = |(key, child): (&ChildKey, &Child)| {
+            let assign = &self.sessions.get(&child.task)?.assign;
+            Some((*key, (assign.sdk.clone(), assign.kind())))
+        };
+        self.children.iter().filter_map(class).collect()
     }
 
     /// Whether a process is alive or about to be.

@@ -7,6 +7,7 @@
 
 mod bucket;
 pub mod core;
+mod cost;
 mod lease;
 mod load;
 mod loops;

@@ -334,10 +334,11 @@ impl Owner {
             "kept_bytes": stats.kept,
             "audio_cpu_us": stats.cpu_us,
         }));
-        let usage = self.means.supervisor.cpu_times();
         let own = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
         let own = Duration::try_from(own).unwrap_or_default();
-        Input::Load(self.meter.measure(&usage, own, Instant::now()))
+        let classes = self.core.classes();
+        let supervisor = &self.means.supervisor;
+        Input::Load(self.meter.measure(supervisor, &classes, own, Instant::now()))
     }
 
     pub(super) fn tell_figures(&self) {

@@ -12,7 +12,7 @@ use tokio::{
 use super::{
     core::{About, Input},
     lease,
-    load::Meter,
+    load::{Caps, Meter},
     loops,
     owner::{Means, Owner, exit_input},
     plane::{Outlets, Plane},
@@ -127,6 +127,11 @@ pub async fn run(options: Options, mut phases: Phases) -> Result<(), RunError> {
     ));
     let mut twin = tokio::spawn(lease::hold(store, worker.clone(), about.boot.clone()));
     let (started, mut spawned) = mpsc::channel(limits::SPAWN_QUEUE);
+    let caps = Caps {
+        cores: file.worker.cores,
+        memory: file.worker.memory_mib.map(|mib| mib.saturating_mul(1024 * 1024)),
+        guesses: file.adapters.costs(),
+    };
     let means = Means {
         adapters: file.adapters,
         supervisor: supervisor.clone(),
@@ -136,7 +141,7 @@ pub async fn run(options: Options, mut phases: Phases) -> Result<(), RunError> {
         started,
         rooms,
     };
-    let mut owner = Owner::new(about, means, Meter::new(file.worker.cores));
+    let mut owner = Owner::new(about, means, Meter::new(caps));
     let mut measure = tokio::time::interval(limits::HEARTBEAT);
     let mut chronicle = tokio::time::interval(Duration::from_secs(60));
     chronicle.reset();

@@ -18,6 +18,11 @@ fn limits_in_the_document() {
             l::SUBMITS_PER_S,
             l::SUBMITS_BURST
         ),
+        format!(
+            "| submits from one caller | {} a second, {} at once |",
+            l::SUBMITS_PER_CALLER_S,
+            l::SUBMITS_PER_CALLER_BURST
+        ),
         format!("| tasks in one answer to `list` | {} |", l::LIST_MAX),
         format!("| other control messages | {} bytes |", l::CONTROL_MAX_BYTES),
         format!("| batch | {} bytes, {} slots |", l::BATCH_MAX_BYTES, l::BATCH_MAX_SLOTS),

@@ -2,12 +2,12 @@
 
 use audio_gateway::{
     bus::messages::{
-        Assign, Drain, DrainWorker, Fault, Heartbeat, Inventory, Leader, LeaseRecord, Load, Ping,
-        Quarantined, Revoke, SessionReport, SessionState, Verdict, WorkerPhase, WorkerView,
+        Assign, Cost, Drain, DrainWorker, Fault, Heartbeat, Inventory, Leader, LeaseRecord, Load,
+        Ping, Quarantined, Revoke, SessionReport, SessionState, Verdict, WorkerPhase, WorkerView,
         Workers,
     },
     id::DispatcherId,
-    task::{Epoch, Params, Pull},
+    task::{Epoch, Kind, Params, Pull},
 };
 
 use crate::{document, golden, read_as, room, sim, task, worker};
@@ -22,6 +22,7 @@ fn load() -> Load {
         memory_used: 104_857_600,
         sessions_max: 1_500,
         session_cost: 0.005,
+        ..Load::default()
     }
 }
 
@@ -61,6 +62,29 @@ fn heartbeat() {
             r#""time_ms":1767225660000}"#
         ),
     );
+}
+
+#[test]
+fn load_in_full() {
+    let cost = |kind, cores, memory| Cost { adapter: sim(), kind, cores, memory };
+    golden(
+        &Load {
+            fds: 524_288,
+            fds_used: 240,
+            costs: vec![cost(None, 0.005, 0), cost(Some(Kind::Pull), 0.0042, 4_194_304)],
+            ..load()
+        },
+        concat!(
+            r#"{"cores":2.0,"cores_used":0.25,"memory":8589934592,"memory_used":104857600,"#,
+            r#""sessions_max":1500,"session_cost":0.005,"fds":524288,"fds_used":240,"#,
+            r#""costs":[{"adapter":"sim","cores":0.005},"#,
+            r#"{"adapter":"sim","kind":"pull","cores":0.0042,"memory":4194304}]}"#
+        ),
+    );
+    for (kind, word) in [(Kind::Pull, "pull"), (Kind::Push, "push"), (Kind::Both, "both")] {
+        assert_eq!(serde_json::to_value(kind).unwrap(), word);
+        document::says(&format!("`{word}`"));
+    }
 }
 
 #[test]

@@ -321,7 +321,7 @@ async fn what_each_uses_can_be_read() {
     let times = bench.supervisor.cpu_times();
     assert_eq!(times.iter().map(|usage| usage.key.0).collect::<Vec<_>>(), [1, 2]);
     assert!(times[0].cpu > Duration::from_millis(1), "{times:?}");
-    let resident = bench.supervisor.resident();
+    let resident = bench.supervisor.resident(&[ChildKey(1), ChildKey(2)]);
     assert!(resident.len() == 2 && resident.iter().all(|(_, bytes)| *bytes > 10_000));
     bench.stop(1, Stop::Kill);
     let exit = bench.exit().await;

@@ -1,12 +1,16 @@
 //! One fault at a time in fair weather, many times over, and how long it takes
 //! until all is well again.
 
-use audio_gateway::{dispatch::io::Request, task::TaskSpec};
+use audio_gateway::{
+    dispatch::io::Request,
+    task::{TaskSpec, TaskState},
+};
 use fastrand::Rng;
 
 use super::{
     faults::Fault,
     wire::Weather,
+    worker::COST,
     world::{MS, S, Scenario, World},
 };
 
@@ -16,7 +20,13 @@ const RUNS: u64 = 12;
 const FOR_GOOD: u64 = 1_000 * S;
 
 fn submit(task: &str) -> Request {
-    let json = format!(r#"{{"id":"{task}","room":"{task}","sdk":"sim"}}"#);
+    submit_for(task, 30)
+}
+
+/// A task that waits for a worker for so many seconds.
+fn submit_for(task: &str, within: u64) -> Request {
+    let json =
+        format!(r#"{{"id":"{task}","room":"{task}","sdk":"sim","start_within_s":{within}}}"#);
     Request::Submit(Box::new(TaskSpec::from_json(json.as_bytes()).unwrap()))
 }
 
@@ -92,6 +102,96 @@ fn a_burst_of_tasks_fills_every_worker_and_overfills_none() {
             panic!("seed {seed}: {broken}");
         }
         assert_eq!(world.checker.served, 60);
+    }
+}
+
+#[test]
+fn a_storm_never_fills_a_worker_above_four_fifths_of_its_cores() {
+    for seed in 0..RUNS {
+        let mut rng = Rng::with_seed(seed);
+        // Those for whom there is no room have expired at the end.
+        let calls = (0..120)
+            .map(|room| (3 * S + rng.u64(0..6_000) * MS, submit_for(&format!("t{room}"), 8)))
+            .collect();
+        let scenario = Scenario {
+            dispatchers: 2,
+            workers: vec![1_000, 1_000, 1_000],
+            weather: Weather::fair(),
+            calls,
+            // A new leader knows what its predecessor gave away.
+            faults: vec![(6 * S, Fault::StopLeader(5 * S))],
+            skewed: false,
+            moods: false,
+            ends: 25 * S,
+        };
+        let mut world = World::new(scenario, rng, false);
+        let cores = [0.25, 0.5, 0.1];
+        for (machine, cores) in world.machines.iter_mut().zip(cores) {
+            machine.worker.squeeze(cores);
+        }
+        if let Err(broken) = world.run() {
+            panic!("seed {seed}: {broken}");
+        }
+        for (machine, cores) in world.machines.iter().zip(cores) {
+            let brim = (0.8 * cores / COST + 1e-9).floor() as usize;
+            // What is reserved and what shows overlap for a while: it may count
+            // as full with a tenth to spare, and stays so.
+            let most = machine.worker.most;
+            assert!(most <= brim && 8 * most >= 7 * brim, "seed {seed}: {most} of {brim}");
+        }
+    }
+}
+
+/// What becomes of thirty tasks where the first of three workers can start
+/// nothing: how many run, and how many of them were tried there in vain.
+fn spoilt(how: u8, seed: u64) -> (usize, usize) {
+    let mut rng = Rng::with_seed(seed);
+    let calls =
+        (0..30).map(|room| (3 * S + rng.u64(0..9_000) * MS, submit(&format!("t{room}")))).collect();
+    let scenario = Scenario {
+        dispatchers: 2,
+        workers: vec![40, 40, 40],
+        weather: Weather::fair(),
+        calls,
+        faults: Vec::new(),
+        skewed: false,
+        moods: false,
+        ends: 45 * S,
+    };
+    let mut world = World::new(scenario, rng, false);
+    world.machines[0].worker.spoil(FOR_GOOD, how);
+    if let Err(broken) = world.run() {
+        panic!("seed {seed}: {broken}");
+    }
+    let running = world.store.tasks().filter(|task| task.state == TaskState::Running).count();
+    (running, world.machines[0].worker.begun)
+}
+
+#[test]
+fn a_worker_that_can_start_nothing_is_left_alone_and_every_task_runs_elsewhere() {
+    for seed in 0..RUNS {
+        let (running, in_vain) = spoilt(0, seed);
+        assert_eq!(running, 30, "seed {seed}");
+        // Three, and those that were on their way to it; twice, as it is tried
+        // again after a while.
+        assert!(in_vain <= 12, "seed {seed}: {in_vain}");
+    }
+}
+
+#[test]
+fn a_worker_whose_adapters_hang_is_left_alone_and_every_task_runs_elsewhere() {
+    for seed in 0..RUNS {
+        let (running, in_vain) = spoilt(2, seed);
+        assert_eq!(running, 30, "seed {seed}");
+        assert!(in_vain < 30, "seed {seed}: {in_vain}");
+    }
+}
+
+#[test]
+fn a_worker_whose_adapters_crash_fails_few_tasks_where_others_run() {
+    for seed in 0..RUNS {
+        let (running, _) = spoilt(1, seed);
+        assert!(running >= 15, "seed {seed}: {running}");
     }
 }
 

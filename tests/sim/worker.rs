@@ -1,7 +1,7 @@
 //! A worker process: the real decisions, with adapters that are played.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -15,6 +15,10 @@ use audio_gateway::{
 use fastrand::Rng;
 
 const MS: u64 = 1_000;
+/// What a session costs, in cores.
+pub const COST: f64 = 0.01;
+/// How late a load shows.
+const LAG: u64 = 2_500 * MS;
 
 /// What an adapter does next.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +36,14 @@ pub struct Worker {
     core: Core,
     start: Instant,
     sessions_max: usize,
+    /// Cores it says it has.
+    cores: f64,
+    /// Its adapters, as they were at each time: the load shows them late.
+    seen: VecDeque<(u64, usize)>,
+    /// Adapters it was made to start.
+    pub begun: usize,
+    /// The most adapters it ever had at once.
+    pub most: usize,
     /// Refuses at times, and its adapters end by themselves.
     moods: bool,
     /// Until when its starts fail, and how.
@@ -70,6 +82,10 @@ impl Worker {
             core: Core::new(about, start + Duration::from_micros(now)),
             start,
             sessions_max: max,
+            cores: 4.0,
+            seen: VecDeque::new(),
+            begun: 0,
+            most: 0,
             moods,
             spoilt: (0, 0),
             steps: BTreeMap::new(),
@@ -86,7 +102,13 @@ impl Worker {
         let mut next = Self::new(&self.id, boot, self.sessions_max, self.moods, self.start, now);
         next.was_full = self.was_full;
         next.spoilt = self.spoilt;
+        next.cores = self.cores;
         next
+    }
+
+    /// It has no more than this.
+    pub fn squeeze(&mut self, cores: f64) {
+        self.cores = cores;
     }
 
     /// Its starts fail until then.
@@ -153,10 +175,16 @@ impl Worker {
             };
             self.hand(input, now, rng);
         }
+        self.most = self.most.max(self.alive.len());
+        self.seen.push_back((now, self.alive.len()));
+        while self.seen.get(1).is_some_and(|(at, _)| at + LAG <= now) {
+            self.seen.pop_front();
+        }
+        let shown = self.seen.front().map_or(0, |(_, alive)| *alive);
         let load = Load {
-            cores: 4.0,
-            cores_used: 0.01 * self.alive.len() as f64,
-            session_cost: 0.01,
+            cores: self.cores,
+            cores_used: COST * shown as f64,
+            session_cost: COST,
             ..Load::default()
         };
         self.hand(Input::Load(load), now, rng);
@@ -203,6 +231,7 @@ impl Worker {
     /// An adapter begins its life, whatever that will be.
     fn begin(&mut self, child: ChildKey, now: u64, rng: &mut Rng) {
         self.alive.insert(child, SessionKey(0));
+        self.begun += 1;
         let spawned = now + rng.u64(1..50) * MS;
         let joined = spawned + rng.u64(1..1_500) * MS;
         self.step(spawned, child, Step::Spawned);

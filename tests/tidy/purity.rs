@@ -16,7 +16,10 @@ const PURE: &[&str] = &[
     "src/sdk/pipe/",
     "src/dispatch/core.rs",
     "src/dispatch/core/",
+    "src/dispatch/capacity.rs",
     "src/dispatch/place.rs",
+    "src/dispatch/quarantine.rs",
+    "src/dispatch/queue.rs",
     "src/worker/core.rs",
     "src/worker/core/",
 ];

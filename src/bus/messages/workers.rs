@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{AdapterName, DispatcherId, RoomId, TaskId, WorkerId},
-    task::{Epoch, Params, Pull, Push},
+    task::{Epoch, Kind, Params, Pull, Push},
 };
 
 /// Whether a worker takes rooms.
@@ -36,6 +36,36 @@ pub struct Load {
     /// What one session costs in cores, as measured; its configuration's guess
     /// before.
     pub session_cost: f64,
+    /// File descriptors it may have open; 0: not told.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fds: u64,
+    /// File descriptors it has open.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fds_used: u64,
+    /// What a session of each adapter costs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub costs: Vec<Cost>,
+}
+
+/// What one session of an adapter costs at a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// The adapter.
+    pub adapter: AdapterName,
+    /// The kind of task it was measured with; none: as configured, until it is
+    /// measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// CPU in cores.
+    pub cores: f64,
+    /// Memory in bytes; 0: not measured.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub memory: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it in like that")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Where a session stands.
@@ -156,6 +186,14 @@ pub struct Assign {
     pub push: Option<Push>,
     /// The room's time origin, µs since the Unix epoch.
     pub origin_us: i64,
+}
+
+impl Assign {
+    /// Which way its audio goes.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        Kind::of(self.pull.is_some(), self.push.is_some())
+    }
 }
 
 /// A worker's answer to an assignment or a revocation.

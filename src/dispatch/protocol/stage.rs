@@ -124,6 +124,16 @@ impl Stage {
         }
     }
 
+    /// Tasks looked at for a place since the beginning.
+    pub(super) fn looks(&self) -> u64 {
+        self.core.looks()
+    }
+
+    /// Writes that the buckets took since the beginning.
+    pub(super) fn written(&self) -> u64 {
+        self.revision
+    }
+
     pub(super) fn task(&self, task: &str) -> TaskRecord {
         match &self.store[&Key::Task(id(task))].0 {
             Record::Task(record) => TaskRecord::clone(record),

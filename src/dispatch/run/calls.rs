@@ -1,13 +1,10 @@
 //! The micro service `dispatcher`: its endpoints, and what is read from a
 //! request before the core hears of it.
 
-use governor::{
-    DefaultDirectRateLimiter, Quota,
-    clock::{Clock, DefaultClock},
-};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
+use super::gate::Gate;
 use crate::{
     bus::{
         Link, PublishError,
@@ -18,7 +15,6 @@ use crate::{
     },
     dispatch::io,
     id::{DispatcherId, TaskId},
-    limits,
     task::TaskSpec,
 };
 
@@ -28,33 +24,6 @@ pub(super) enum Read {
     Core(io::Request),
     Leader,
     Drain(DrainWorker),
-}
-
-/// How many submits are let in.
-#[derive(Debug)]
-pub(super) struct Gate(DefaultDirectRateLimiter);
-
-impl Gate {
-    pub(super) fn new() -> Self {
-        let at_least_one =
-            |number| std::num::NonZeroU32::new(number).unwrap_or(std::num::NonZeroU32::MIN);
-        let quota = Quota::per_second(at_least_one(limits::SUBMITS_PER_S))
-            .allow_burst(at_least_one(limits::SUBMITS_BURST));
-        Self(DefaultDirectRateLimiter::direct(quota))
-    }
-
-    fn pass(&self) -> Result<(), Refusal> {
-        self.0.check().map_err(|early| {
-            let wait = early.wait_time_from(DefaultClock::default().now());
-            Refusal {
-                retry_after_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1),
-                ..Refusal::new(
-                    RefusalCode::RateLimited,
-                    format!("more than {} submits a second: come back", limits::SUBMITS_PER_S),
-                )
-            }
-        })
-    }
 }
 
 /// Starts the service.
@@ -83,11 +52,11 @@ pub(super) async fn serve(
 }
 
 /// Reads a request, or says why it is refused.
-pub(super) fn read(request: &Request, gate: &Gate) -> Result<Read, Refusal> {
+pub(super) fn read(request: &Request, gate: &mut Gate) -> Result<Read, Refusal> {
     let payload = request.payload();
     Ok(match request.endpoint {
         "submit" => {
-            gate.pass()?;
+            gate.pass(request.incoming().caller())?;
             let mut spec = TaskSpec::from_json(payload).map_err(|error| bad(error.to_string()))?;
             spec.id.get_or_insert_with(TaskId::fresh);
             Read::Core(io::Request::Submit(Box::new(spec)))

@@ -8,6 +8,7 @@
 mod calls;
 mod effects;
 mod feeds;
+mod gate;
 mod pulse;
 
 use std::{
@@ -18,7 +19,7 @@ use std::{
 
 use tokio::sync::{Semaphore, mpsc};
 
-use self::{calls::Gate, effects::Hands, feeds::Buckets};
+use self::{effects::Hands, feeds::Buckets, gate::Gate};
 use super::{
     core::Core,
     io::{Answer, CallId, Input, Now, Output},
@@ -236,7 +237,7 @@ impl Shell {
             };
             return refuse(request, refusal);
         }
-        match calls::read(&request, &self.gate) {
+        match calls::read(&request, &mut self.gate) {
             Ok(calls::Read::Core(asked)) => {
                 let call = CallId(self.next_call);
                 self.next_call += 1;

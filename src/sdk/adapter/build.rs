@@ -37,6 +37,9 @@ pub(super) fn build(text: &str, path: &Path) -> Result<WorkerFile, ConfigError> 
     if worker.cores.is_some_and(|cores| !(cores > 0.0 && cores <= 10_000.0)) {
         return Err(at(("worker.cores".into(), "must be a number of cores above 0".into())));
     }
+    if worker.memory_mib == Some(0) {
+        return Err(at(("worker.memory_mib".into(), "must be at least 1".into())));
+    }
     worker.launcher = worker.launcher.map(|file| base.join(file));
     media.folders = media.folders.iter().map(|folder| base.join(folder)).collect();
     check_media(&media).map_err(at)?;

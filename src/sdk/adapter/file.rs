@@ -27,6 +27,8 @@ pub struct WorkerSection {
     pub max_sessions: Option<usize>,
     /// Cores it may fill, where what its cgroup or host has is not the answer.
     pub cores: Option<f64>,
+    /// MiB of memory it may fill, where that is less than its cgroup or host has.
+    pub memory_mib: Option<u64>,
     /// What tasks may ask of a worker.
     pub labels: BTreeMap<String, String>,
     /// The file of `sdk-launch`, where it is neither beside the worker nor on
@@ -44,6 +46,7 @@ impl Default for WorkerSection {
             id: None,
             max_sessions: None,
             cores: None,
+            memory_mib: None,
             labels: BTreeMap::new(),
             launcher: None,
             builtin,

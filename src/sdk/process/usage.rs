@@ -41,11 +41,14 @@ impl Pids {
         pids.iter().filter_map(|(&key, &pid)| Some(Usage { key, cpu: cpu_time(pid)? })).collect()
     }
 
-    pub(super) fn resident(&self) -> Vec<(ChildKey, u64)> {
+    pub(super) fn resident(&self, keys: &[ChildKey]) -> Vec<(ChildKey, u64)> {
         let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
         // Read outside the lock: an id that is reused meanwhile gives one wrong
         // number, while a slow /proc would hold up the supervisor.
-        let pids: Vec<_> = self.lock().iter().map(|(&key, &pid)| (key, pid)).collect();
+        let pids: Vec<_> = {
+            let pids = self.lock();
+            keys.iter().filter_map(|key| Some((*key, *pids.get(key)?))).collect()
+        };
         pids.into_iter().filter_map(|(key, pid)| Some((key, resident_pages(pid)? * page))).collect()
     }
 
@@ -88,7 +91,7 @@ mod tests {
         let before = pids.cpu_times()[0].cpu;
         let sum = (0..3_000_000u64).map(std::hint::black_box).sum::<u64>();
         assert!(sum > 0 && pids.cpu_times()[0].cpu > before);
-        assert!(pids.resident()[0].1 > 100 * 1024);
+        assert!(pids.resident(&[ChildKey(1)])[0].1 > 100 * 1024);
 
         pids.remove(ChildKey(1));
         assert!(pids.cpu_times().is_empty() && pids.len() == 0);
@@ -101,6 +104,6 @@ mod tests {
         gone.wait().unwrap();
         let pids = Pids::default();
         pids.insert(ChildKey(1), pid);
-        assert!(pids.cpu_times().is_empty() && pids.resident().is_empty());
+        assert!(pids.cpu_times().is_empty() && pids.resident(&[ChildKey(1)]).is_empty());
     }
 }

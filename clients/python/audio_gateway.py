@@ -10,7 +10,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import msgpack  # type: ignore[import-untyped]
@@ -21,7 +21,11 @@ from nats.aio.msg import Msg
 BATCH_MAX_BYTES, BATCH_MAX_SLOTS, SLOTS_PER_S, NUMBER_MAX = 256 * 1024, 50, 50, 1 << 62
 # A worker keeps 10 s of each track: 50 batches, or 500 of a single slot.
 DEADLINE_S, RETRY_S, HELD_MAX, TRACKS_MAX, QUEUE_MAX = 10.0, 0.25, 1_000, 256, 4_096
-NACK_MAX_RANGES, NACK_MAX_BATCHES, AUDIO = 16, 64, 0
+NACK_MAX_RANGES, NACK_MAX_BATCHES, AUDIO, FLAG_LAST = 16, 64, 0, 4
+# While a room is handed over: silence after which the old worker is not waited for, the
+# longest wait, and how long after flag 4 a track may go on under another epoch.
+SILENT_S, HANDOVER_S, ENDED_S = 0.4, 1.0, 0.6
+MISSING = {3, 4, 5, 7}  # absent, lost, stalled, dropped: another worker may have it
 
 
 class Refused(Exception):
@@ -51,6 +55,23 @@ class Batch:
             out += self.pcm[at : at + count * slot] if state == AUDIO else bytes(count * slot)
             at += count * slot if state == AUDIO else 0
         return out
+
+    @property
+    def slots(self) -> int:
+        return sum(count for _, count in self.runs)
+
+    def before(self, pos: int) -> int:
+        """Slots of which more than half lies before a position."""
+        slot = self.rate // SLOTS_PER_S
+        return min(max(-(-(pos - self.pos - slot // 2) // slot), 0), self.slots)
+
+    def after(self, slots: int) -> "Batch":
+        """The batch without its first slots."""
+        states = [state for state, count in self.runs for _ in range(count)]
+        audio = sum(state == AUDIO for state in states[:slots])
+        cut, pos = audio * self.rate // SLOTS_PER_S * 2 * self.ch, slots * self.rate // SLOTS_PER_S
+        runs = [[state, 1] for state in states[slots:]]
+        return replace(self, pos=self.pos + pos, runs=runs, pcm=self.pcm[cut:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,48 +113,40 @@ def decode(track: str, payload: bytes) -> Batch:
         raise ValueError(f"no batch: {error!r}") from error
 
 
-class Track:
-    """The order of one track. Pure: `now` is handed in, what is next comes out."""
+class Order:
+    """The batches of one epoch of a track, by their numbers. Pure: `now` is handed in."""
 
-    def __init__(self, name: str, deadline: float) -> None:
-        self.name, self.deadline, self.asking = name, deadline, False
-        self.epoch, self.next, self.top = -1, 0, 0
+    def __init__(self, name: str, epoch: int, first: int, now: float) -> None:
+        self.name, self.epoch, self.next, self.top = name, epoch, first, first
+        self.heard, self.asking, self.probe_at = now, False, now
         self.held: dict[int, Batch] = {}
         self.missing: dict[int, list[float]] = {}  # seq: [missing since, not asked before]
-        self.gone: dict[int, str] = {}
+        self.gone: dict[int, tuple[int, str]] = {}  # seq: (one after the last, why)
 
-    def insert(self, batch: Batch, now: float) -> list[Heard]:
+    def insert(self, batch: Batch, now: float) -> None:
         """Takes in a batch, live or sent again."""
-        out: list[Heard] = []
-        if batch.epoch > self.epoch:
-            out += self.give_up(list(self.missing), "epoch")
-            self.next = self.top = batch.seq if self.epoch < 0 else 0
-            self.epoch = batch.epoch
-        if batch.epoch < self.epoch or batch.seq < self.next or batch.seq in self.held:
-            return out
-        if batch.seq >= self.next + HELD_MAX:
-            out += self.give_up(list(self.missing), "overflow")
-            out += self._skip(batch.seq, "overflow")
-            self.top = batch.seq
-        self.missing.update((seq, [now, 0.0]) for seq in range(self.top, batch.seq))
-        self.top = max(self.top, batch.seq + 1)
-        self.held[batch.seq] = batch
-        self.missing.pop(batch.seq, None)
-        self.gone.pop(batch.seq, None)
-        return out + self._advance()
+        seq, self.heard = batch.seq, now
+        if seq >= self.next + HELD_MAX:
+            self.give_up(list(self.missing), "overflow")
+            self.gone[self.top], self.top = (seq, "overflow"), seq
+        if seq >= self.top:
+            self.missing.update((lost, [now, 0.0]) for lost in range(self.top, seq))
+            self.top = seq + 1
+        elif not self.missing.pop(seq, None):
+            return
+        self.held[seq] = batch
 
-    def give_up(self, seqs: Iterable[int], reason: str) -> list[Heard]:
+    def give_up(self, seqs: Iterable[int], reason: str) -> None:
         """Waits for these no longer."""
-        self.gone.update((seq, reason) for seq in seqs if self.missing.pop(seq, None))
-        return self._advance()
+        self.gone.update((seq, (seq + 1, reason)) for seq in seqs if self.missing.pop(seq, None))
 
-    def tick(self, now: float) -> list[Heard]:
-        """Gives up what was waited for long enough."""
-        late = [seq for seq, (since, _) in self.missing.items() if now - since > self.deadline]
-        return self.give_up(late, "deadline")
+    def late(self, now: float, deadline: float) -> list[int]:
+        """What was waited for long enough."""
+        return [seq for seq, (since, _) in self.missing.items() if now - since > deadline]
 
-    def ask(self, now: float) -> list[list[int]]:
-        """Ranges to ask for now; they count as asked for."""
+    def ask(self, now: float, leaves: bool) -> list[list[int]]:
+        """Ranges to ask for now; they count as asked for. Of a worker that leaves also what
+        it said last: a hole at its end is seen by nothing else."""
         ranges: list[list[int]] = []
         due = sorted(seq for seq, (_, after) in self.missing.items() if after <= now)
         for seq in due[:NACK_MAX_BATCHES]:
@@ -144,24 +157,105 @@ class Track:
             else:
                 break
             self.missing[seq][1] = now + RETRY_S
+        if leaves and not ranges and now >= self.probe_at:
+            self.probe_at = now + RETRY_S
+            return [[self.top, NACK_MAX_BATCHES]]
         return ranges
 
-    def _advance(self) -> list[Heard]:
-        out: list[Heard] = []
-        while True:
-            if batch := self.held.pop(self.next, None):
-                out.append(batch)
-                self.next += 1
-            elif reason := self.gone.pop(end := self.next, ""):
-                while self.gone.get(end := end + 1) == reason:
-                    del self.gone[end]
-                out += self._skip(end, reason)
-            else:
-                return out
+    def take(self) -> Heard | None:
+        """What comes next, where that is known."""
+        if batch := self.held.pop(self.next, None):
+            self.next += 1
+            return batch
+        first, reason = self.next, self.gone.get(self.next, (0, ""))[1]
+        while reason and self.gone.get(self.next, (0, ""))[1] == reason:
+            self.next = self.gone.pop(self.next)[0]
+        return Gap(self.name, self.epoch, first, self.next - first, reason) if reason else None
 
-    def _skip(self, to: int, reason: str) -> list[Heard]:
-        first, self.next = self.next, to
-        return [Gap(self.name, self.epoch, first, to - first, reason)] if first < to else []
+    def leave(self, seq: int) -> None:
+        """Needs nothing before `seq` any more."""
+        self.next = seq
+        self.held = {at: batch for at, batch in self.held.items() if at >= seq}
+        self.missing = {at: times for at, times in self.missing.items() if at >= seq}
+        self.gone = {at: gone for at, gone in self.gone.items() if at >= seq}
+
+
+class Track:
+    """One track in order, also from one worker to the next: while a room is handed over both
+    speak, and the old one is heard until the new one has what comes next."""
+
+    def __init__(self, name: str, deadline: float) -> None:
+        self.name, self.deadline = name, deadline
+        self.orders: list[Order] = []  # the one listened to, and the one to follow
+        self.cut_at, self.over = 0.0, False
+        self.end = self.floor = -1  # what was handed out; what was so under the epoch before
+
+    def insert(self, batch: Batch, now: float) -> list[Heard]:
+        """Takes in a batch, live or sent again."""
+        if not self.orders:
+            self.orders = [Order(self.name, batch.epoch, batch.seq, now)]
+        elif batch.epoch > self.orders[-1].epoch:
+            lives = not self.over and now < self.orders[0].heard + SILENT_S
+            self.cut_at = now + HANDOVER_S if lives else now
+            self.orders[1:] = [Order(self.name, batch.epoch, 0, now)]
+        for order in self.orders:
+            if order.epoch == batch.epoch:
+                order.insert(batch, now)
+        return self.tick(now)
+
+    def give_up(self, order: Order, seqs: Iterable[int], reason: str, now: float) -> list[Heard]:
+        """Waits for these no longer."""
+        order.give_up(seqs, reason)
+        return self.tick(now)
+
+    def tick(self, now: float) -> list[Heard]:
+        """What comes next; what was waited for long enough is given up."""
+        out: list[Heard] = []
+        for order in self.orders:
+            order.give_up(order.late(now, self.deadline), "deadline")
+        while self.orders:
+            late = now >= min(self.cut_at, self.orders[0].heard + SILENT_S)
+            if len(self.orders) > 1 and (self.over or late):
+                self.orders[0].give_up(list(self.orders[0].missing), "epoch")
+            if len(self.orders) > 1 and self._reached():
+                self._turn()
+            if one := self.orders[0].take():
+                self._hand_out(one, out)
+            elif len(self.orders) > 1 and (self.over or late):
+                self._turn()
+            else:
+                break
+        return out
+
+    def _reached(self) -> bool:
+        """Whether the epoch to follow has what comes next; what it has before that is left."""
+        order = self.orders[1]
+        for seq in sorted(order.held):
+            batch = order.held[seq]
+            silent = self.floor < 0 and all(state in MISSING for state, _ in batch.runs)
+            if silent or batch.before(self.end) == batch.slots:
+                order.leave(seq + 1)
+            elif batch.pos <= self.end + batch.rate // SLOTS_PER_S // 2:
+                order.leave(seq)
+                return True
+            else:
+                return False
+        return False
+
+    def _turn(self) -> None:
+        del self.orders[0]
+        self.over, self.floor = False, self.end
+
+    def _hand_out(self, one: Heard, out: list[Heard]) -> None:
+        if isinstance(one, Batch):
+            self.over = self.over or bool(one.flags & FLAG_LAST)
+            # So far back it is another time line.
+            passed = one.before(self.floor) if self.floor - one.pos <= 10 * one.rate else 0
+            if passed == one.slots:
+                return
+            one, self.floor = one.after(passed) if passed else one, -1
+            self.end = one.pos + one.slots * one.rate // SLOTS_PER_S
+        out.append(one)
 
 
 class Listener:
@@ -214,30 +308,34 @@ class Listener:
     def _tell(self, track: Track, heard: list[Heard]) -> None:
         for one in heard:
             self._queue.put_nowait(one)
-        if not track.asking and (ranges := track.ask(time.monotonic())):
-            track.asking = True
-            task = asyncio.create_task(self._ask(track, track.epoch, ranges))
-            self._asks.add(task)  # keeps it alive
-            task.add_done_callback(self._asks.discard)
+        for order in track.orders:
+            leaves = len(track.orders) > 1 and order is track.orders[0]
+            if not order.asking and (ranges := order.ask(time.monotonic(), leaves)):
+                order.asking = True
+                task = asyncio.create_task(self._ask(track, order, ranges))
+                self._asks.add(task)  # keeps it alive
+                task.add_done_callback(self._asks.discard)
 
-    async def _ask(self, track: Track, epoch: int, ranges: list[list[int]]) -> None:
+    async def _ask(self, track: Track, order: Order, ranges: list[list[int]]) -> None:
         asked = [seq for first, count in ranges for seq in range(first, first + count)]
-        nack = {"subscriber": self._me, "epoch": epoch, "ranges": ranges}
+        nack = {"subscriber": self._me, "epoch": order.epoch, "ranges": ranges}
         nack["deadline_ms"] = int(self._deadline * 1_000)
         subject, body = f"audio.nack.{self._room}.{track.name}", json.dumps(nack).encode()
         try:
             reply = json.loads((await self._nc.request(subject, body, timeout=RETRY_S)).data)
-            status, missing = reply["status"], reply.get("missing", [])
-            # A worker that was replaced, and does not know it, says nothing of its successor.
-            if status == "unknown" or (status == "epoch" and reply["epoch"] > epoch):
+            now, status, missing = time.monotonic(), reply["status"], reply.get("missing", [])
+            # A worker that was replaced, and does not know it, says nothing of its successor;
+            # nor has this a say while the other may answer itself.
+            other = status == "unknown" or (status == "epoch" and reply["epoch"] > order.epoch)
+            if other and now >= order.heard + SILENT_S:
                 missing = [[0, NUMBER_MAX, status]]
             for first, count, reason in missing:
-                if track.epoch == epoch and reason not in ("held", "throttled"):
+                if order in track.orders and reason not in ("held", "throttled"):
                     gone = [seq for seq in asked if first <= seq < first + count]
-                    self._tell(track, track.give_up(gone, reason))
+                    self._tell(track, track.give_up(order, gone, reason, now))
         except (nats.errors.Error, ValueError, KeyError, TypeError):
             pass  # asked again until the deadline
-        track.asking = False
+        order.asking = False
 
 
 @dataclass

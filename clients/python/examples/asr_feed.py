@@ -5,20 +5,21 @@
     asr_feed.py 42 --track user-0 --task sim > user-0.pcm
 
 What is missing is zeros of the right length, so that time in the recogniser's
-words is time in the room; each gap is told on stderr. Ends with the track.
+words is time in the room; each gap is told on stderr. Ends with the track; where
+its room goes to another worker, it goes on.
 """
 
 import argparse
 import asyncio
 import os
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from audio_gateway import Batch, Gap, Gateway  # noqa: E402
+from audio_gateway import ENDED_S, FLAG_LAST, Batch, Gap, Gateway  # noqa: E402
 
-FLAG_LAST = 4
 # A jump beyond this is another conversation, not a pause.
 FILL_MAX_S = 600
 
@@ -28,8 +29,13 @@ async def feed(args: argparse.Namespace) -> None:
     listener = await gateway.listen(args.room, deadline=args.deadline)
     if args.task:
         print("task:", await gateway.submit(args.room, args.task), file=sys.stderr)
-    track, end = args.track, None
-    async for heard in listener:
+    track, end, over, room = args.track, None, None, aiter(listener)
+    while True:
+        try:
+            left = None if over is None else over - time.monotonic()
+            heard = await asyncio.wait_for(anext(room), left)
+        except TimeoutError:
+            break
         track = track or heard.track
         if heard.track != track:
             continue
@@ -42,8 +48,7 @@ async def feed(args: argparse.Namespace) -> None:
             samples = heard.samples()
             await write(samples)
             end = heard.pos + len(samples) // (2 * heard.ch)
-            if heard.flags & FLAG_LAST:
-                break
+            over = time.monotonic() + ENDED_S if heard.flags & FLAG_LAST else None
     await listener.close()
     await gateway.nc.close()
 

@@ -6,6 +6,7 @@
 //! pipes, audio or the bus; that is `run`'s and [`super::plane`]'s.
 
 mod adapters;
+mod alone;
 mod session;
 
 use std::{
@@ -14,7 +15,10 @@ use std::{
 };
 
 use self::session::{Adapter, Child, LastWord, Session};
-pub use self::session::{Ended, SessionKey};
+pub use self::{
+    alone::Lease,
+    session::{Ended, SessionKey},
+};
 use crate::{
     bus::messages::{
         Assign, Heartbeat, Inventory, Load, Revoke, SessionReport, Verdict, WorkerPhase,
@@ -89,6 +93,8 @@ pub enum Input {
     Drained(ChildKey),
     /// The load was measured.
     Load(Load),
+    /// What has become of the worker's lease.
+    Lease(Lease),
     /// The worker must leave: it gives its rooms back.
     Leave,
     /// Time has passed.
@@ -115,6 +121,8 @@ pub enum Output {
     Terminate(ChildKey),
     /// End the room's tracks.
     Close(SessionKey),
+    /// What is pushed passes unplayed in every room, or is played again.
+    Mute(bool),
     /// Send a heartbeat.
     Beat,
 }
@@ -206,6 +214,7 @@ impl Core {
             Input::Load(load) => {
                 self.load = Load { sessions_max: self.about.sessions_max, ..load };
             }
+            Input::Lease(lease) => self.leased(lease, &mut out),
             Input::Leave => self.leave(&mut out),
             Input::Tick => (),
         }

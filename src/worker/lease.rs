@@ -1,12 +1,15 @@
 //! What the worker writes to and reads from the buckets: its lease, by which a
-//! twin is noticed, and after the server was away whose its rooms are.
+//! twin is noticed and it knows itself whether it is still heard of, and after
+//! the server was away whose its rooms are.
+
+use std::time::Instant;
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep_until},
 };
 
-use super::core::Input;
+use super::core::{Input, Lease};
 use crate::{
     bus::{
         kv::{Bucket, Store, WriteError},
@@ -19,8 +22,14 @@ use crate::{
 };
 
 /// Holds the worker's lease. Returns where another worker of this name holds
-/// it and renews it.
-pub(super) async fn hold(store: Store, worker: WorkerId, boot: String) {
+/// it and renews it. `renewed` is when the last renewal that was acknowledged
+/// was sent.
+pub(super) async fn hold(
+    store: Store,
+    worker: WorkerId,
+    boot: String,
+    renewed: watch::Sender<Option<Instant>>,
+) {
     let key = subjects::worker_lease_key(&worker);
     let own = LeaseRecord { holder: worker.to_string(), boot, term: 0 };
     let mut bucket: Option<Bucket<LeaseRecord>> = None;
@@ -39,12 +48,16 @@ pub(super) async fn hold(store: Store, worker: WorkerId, boot: String) {
                 Err(_) => continue,
             },
         };
+        let sent = Instant::now();
         let written = match held {
             Some(revision) => bucket.update(&key, &own, revision).await,
             None => bucket.create(&key, &own).await,
         };
         match written {
-            Ok(revision) => (held, foreign) = (Some(revision), None),
+            Ok(revision) => {
+                (held, foreign) = (Some(revision), None);
+                renewed.send_replace(Some(sent));
+            }
             // Tried again, and found out then whether it took place.
             Err(WriteError::Unavailable(_)) => (),
             Err(WriteError::Conflict(_)) => match bucket.get(&key).await {
@@ -64,6 +77,46 @@ pub(super) async fn hold(store: Store, worker: WorkerId, boot: String) {
     }
 }
 
+/// Says what becomes of the lease. While it has lapsed our rooms may be
+/// somebody else's, so they are looked after before it is said to be held again.
+pub(super) async fn mind(
+    store: Store,
+    mut renewed: watch::Receiver<Option<Instant>>,
+    rooms: watch::Receiver<Vec<RoomId>>,
+    inputs: mpsc::Sender<Input>,
+) {
+    let mut lease = Lease::Held;
+    loop {
+        let sent = *renewed.borrow_and_update();
+        let (lasts, next) = match lease {
+            Lease::Held => (limits::LEASE_TTL, Lease::Lapsed),
+            Lease::Lapsed | Lease::Lost => (limits::WORKER_ALONE, Lease::Lost),
+        };
+        // Before the first one no dispatcher counts on it.
+        let end = sent.filter(|_| lease != Lease::Lost).map(|sent| sent + lasts);
+        let over = async {
+            match end {
+                Some(end) => sleep_until(end.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = renewed.changed() => match changed {
+                Ok(()) if lease == Lease::Held => continue,
+                Ok(()) => {
+                    look_at_claims(&store, &rooms, &inputs).await;
+                    lease = Lease::Held;
+                }
+                Err(_) => return,
+            },
+            () = over => lease = next,
+        }
+        if inputs.send(Input::Lease(lease)).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Looks after each time the server was away whether our rooms are ours still:
 /// `rooms` are those we serve.
 pub(super) async fn look_after_outages(
@@ -73,23 +126,28 @@ pub(super) async fn look_after_outages(
     claims: mpsc::Sender<Input>,
 ) {
     loop {
-        if health.wait_for(|healthy| !healthy).await.is_err() {
+        if health.wait_for(|healthy| !healthy).await.is_err()
+            || health.wait_for(|healthy| *healthy).await.is_err()
+        {
             return;
         }
-        if health.wait_for(|healthy| *healthy).await.is_err() {
+        look_at_claims(&store, &rooms, &claims).await;
+    }
+}
+
+async fn look_at_claims(
+    store: &Store,
+    rooms: &watch::Receiver<Vec<RoomId>>,
+    claims: &mpsc::Sender<Input>,
+) {
+    let Ok(bucket) = store.existing::<RoomRecord>(subjects::ROOMS_BUCKET).await else { return };
+    let ours = rooms.borrow().clone();
+    for room in ours {
+        // What cannot be read now is the dispatcher's to revoke.
+        let Ok(Some(record)) = bucket.get(room.as_str()).await else { continue };
+        let claimed = Input::Claimed { room, epoch: record.value.epoch };
+        if claims.send(claimed).await.is_err() {
             return;
-        }
-        let Ok(bucket) = store.existing::<RoomRecord>(subjects::ROOMS_BUCKET).await else {
-            continue;
-        };
-        let ours = rooms.borrow().clone();
-        for room in ours {
-            // What cannot be read now is the dispatcher's to revoke.
-            let Ok(Some(record)) = bucket.get(room.as_str()).await else { continue };
-            let claimed = Input::Claimed { room, epoch: record.value.epoch };
-            if claims.send(claimed).await.is_err() {
-                return;
-            }
         }
     }
 }

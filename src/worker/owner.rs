@@ -139,6 +139,12 @@ impl Owner {
                 }
                 self.tell_plane(Command::Close(session));
             }
+            Output::Mute(muted) => {
+                if muted {
+                    tracing::warn!("the lease has run out: what is pushed is not played");
+                }
+                self.tell_plane(Command::Mute(muted));
+            }
             Output::Beat => {
                 self.means.rooms.send_replace(self.core.rooms());
                 let beat = self.core.heartbeat(unix_ms());

@@ -50,6 +50,8 @@ pub enum Command {
     Drain(SessionKey, ChildKey),
     /// The room is no longer served: its tracks end.
     Close(SessionKey),
+    /// What is pushed passes unplayed, or is played again, in all rooms.
+    Mute(bool),
     /// A payload of the subject from which the room is played to.
     Push(SessionKey, Bytes),
     /// Somebody asks for batches again.

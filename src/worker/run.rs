@@ -123,9 +123,11 @@ pub async fn run(options: Options, mut phases: Phases) -> Result<(), RunError> {
         store.clone(),
         control.health(),
         rooms.subscribe(),
-        claims_in,
+        claims_in.clone(),
     ));
-    let mut twin = tokio::spawn(lease::hold(store, worker.clone(), about.boot.clone()));
+    let (renew, renewed) = watch::channel(None);
+    ears.spawn(lease::mind(store.clone(), renewed, rooms.subscribe(), claims_in));
+    let mut twin = tokio::spawn(lease::hold(store, worker.clone(), about.boot.clone(), renew));
     let (started, mut spawned) = mpsc::channel(limits::SPAWN_QUEUE);
     let caps = Caps {
         cores: file.worker.cores,

@@ -222,7 +222,7 @@ impl Worker {
                     let beat = self.core.heartbeat(now / MS);
                     self.beats.push(beat);
                 }
-                Output::Attach(..) | Output::Close(_) => (),
+                Output::Attach(..) | Output::Close(_) | Output::Mute(_) => (),
             }
         }
         verdict

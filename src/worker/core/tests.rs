@@ -385,3 +385,23 @@ fn leaving_gives_every_room_back_at_once() {
     let beat = core.heartbeat(0);
     assert_eq!((beat.phase, beat.sessions), (WorkerPhase::LameDuck, vec![]));
 }
+
+#[test]
+fn a_worker_that_nobody_hears_is_mute_and_then_leaves_its_rooms() {
+    let at = Instant::now();
+    let mut core = core(at);
+    core.handle(assign("t1", "42", 7), at);
+    let tick = |out: Vec<Output>| -> Vec<Output> {
+        out.into_iter().filter(|output| *output != Output::Beat).collect()
+    };
+    assert_eq!(tick(core.handle(Input::Lease(Lease::Lapsed), at)), [Output::Mute(true)]);
+    assert_eq!(core.live(), 1);
+    assert_eq!(tick(core.handle(Input::Lease(Lease::Held), at)), [Output::Mute(false)]);
+    core.handle(Input::Lease(Lease::Lapsed), at);
+    let out = tick(core.handle(Input::Lease(Lease::Lost), at));
+    assert!(matches!(out[..], [Output::Leave(..), Output::Close(_)]), "{out:?}");
+    assert_eq!(core.live(), 0);
+    // It takes rooms again once somebody finds it.
+    core.handle(Input::Lease(Lease::Held), at);
+    assert!(core.handle(assign("t1", "42", 8), at).contains(&yes()));
+}

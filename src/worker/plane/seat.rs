@@ -34,6 +34,8 @@ pub(super) struct Seat {
     pub(super) room: Room,
     pub(super) child: Option<ChildKey>,
     pub(super) closed: bool,
+    /// What is pushed passes unplayed.
+    pub(super) muted: bool,
     stdout: Option<Pipe>,
     pub(super) stdin: Outlet,
     /// Unix time less the thread's, in µs: fixed while the room is served, so
@@ -68,6 +70,7 @@ impl Seat {
             phase,
             child: None,
             closed: false,
+            muted: false,
             stdout: None,
             stdin: Outlet::default(),
             offset: unix_us - now,
@@ -135,6 +138,9 @@ impl Seat {
         }
         let mut silent = true;
         while let Some(slot) = playout.due(at, now) {
+            if self.muted {
+                continue;
+            }
             silent = false;
             let pcm = match &slot {
                 Played::Audio(pcm) => Some(&pcm[..]),

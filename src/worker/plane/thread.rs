@@ -55,6 +55,8 @@ pub(super) struct Thread {
     unreported: VecDeque<Report>,
     stats: PlaneStats,
     tidy_due: Us,
+    /// What is pushed passes unplayed.
+    muted: bool,
     stop: bool,
 }
 
@@ -82,6 +84,7 @@ impl Thread {
             unreported: VecDeque::new(),
             stats: PlaneStats::default(),
             tidy_due: TIDY_US,
+            muted: false,
             stop: false,
         }
     }
@@ -133,6 +136,7 @@ impl Thread {
             Command::Leave(session, child) => self.leave(session, child, now),
             Command::Drain(session, child) => self.drain(session, child, now),
             Command::Close(session) => self.close(session, now),
+            Command::Mute(muted) => self.muted = muted,
             Command::Push(session, payload) => {
                 if let Some(seat) = self.seats.get_mut(&session) {
                     seat.push(&payload, Instant::now(), now);
@@ -217,6 +221,7 @@ impl Thread {
             self.stats.late_sweeps += u64::from(late >= LATE_US);
             self.stats.latest_us = self.stats.latest_us.max(late.unsigned_abs());
             let at = self.begin + Duration::from_micros(now.unsigned_abs());
+            seat.muted = self.muted;
             seat.sweep(at, &mut self.buffer, now, &mut self.effects);
             let (played, unplayed) = seat.take_played();
             self.stats.played += played;

@@ -9,6 +9,7 @@
 // A test is the place to panic; clippy sees that only inside `#[test]` itself.
 #![allow(clippy::unwrap_used)]
 
+mod cluster;
 mod engine;
 mod errors;
 mod program;
@@ -17,6 +18,7 @@ mod proxy;
 mod server;
 mod wait;
 
+pub use cluster::Cluster;
 pub use errors::ErrorLog;
 pub use program::{Living, Program, Running};
 pub use protocol::matches;

@@ -151,6 +151,11 @@ impl NatsServer {
         self.engine.signal(Signal::CONT);
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.engine.signal(signal);
+    }
+
     /// Enters lame duck mode: clients are told, then put off, then it ends.
     pub fn lame_duck(&self) {
         self.engine.signal(Signal::USR2);
@@ -229,7 +234,7 @@ async fn greeting(addr: SocketAddr) -> Option<String> {
 }
 
 /// A port nothing listens on now.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
         // Another process begins elsewhere.

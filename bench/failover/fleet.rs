@@ -23,6 +23,16 @@ use crate::Options;
 /// Sessions a worker may have: whatever else the machine does, it takes them.
 const CORES: &str = "64";
 
+/// What nats/server.conf says too: who stands still is dropped after six
+/// seconds, by the other servers of a cluster as by clients. And the shortest
+/// lame duck there is.
+const NATS_CONFIG: &str = r#"
+ping_interval: "2s"
+ping_max: 2
+lame_duck_grace_period: "1s"
+lame_duck_duration: "30s"
+"#;
+
 /// A program that runs.
 pub(crate) struct Program {
     child: Child,
@@ -113,6 +123,9 @@ impl Fleet {
             std::process::id(),
             fastrand::u32(..)
         ));
+        fs::create_dir_all(&folder)?;
+        let config = folder.join("nats.conf");
+        fs::write(&config, NATS_CONFIG)?;
         let ports: Vec<u16> = free_ports(2 * nodes)?;
         let routes: Vec<String> =
             ports[nodes..].iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
@@ -122,6 +135,7 @@ impl Fleet {
             let mut args: Vec<String> =
                 ["-a", "127.0.0.1", "-p"].iter().map(|&arg| arg.to_owned()).collect();
             args.extend([ports[index].to_string(), "-js".to_owned(), "-sd".to_owned(), store]);
+            args.extend(["-c".to_owned(), config.to_string_lossy().into_owned()]);
             args.extend(["-n".to_owned(), name.clone()]);
             if nodes > 1 {
                 args.extend(["--cluster_name".to_owned(), "bench".to_owned(), "--cluster".into()]);

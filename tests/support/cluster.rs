@@ -13,9 +13,12 @@ use super::{
 /// How long the three may take to agree, on a busy machine.
 const TOGETHER: Duration = Duration::from_secs(60);
 
+/// Each drops another that stands still after as long as nats/server.conf says.
 /// The shortest lame duck there is: nobody is put off slowly here.
 const CONFIG: &str = r#"
 jetstream { store_dir: $NATS_STORE_DIR }
+ping_interval: "2s"
+ping_max: 2
 lame_duck_grace_period: "100ms"
 lame_duck_duration: "30s"
 "#;

@@ -137,6 +137,9 @@ pub const SERVER_MIN: (u64, u64, u64) = (2, 11, 0);
 pub const RECONNECT_DELAY: Duration = Duration::from_millis(200);
 /// Copies of a bucket in a cluster: one server may go, and two still agree.
 pub const REPLICAS: usize = 3;
+/// How long the servers of a cluster may take to agree after they were started:
+/// an election takes them 4 to 8 s, and two may have to follow each other.
+pub const CLUSTER_GATHERS: Duration = Duration::from_secs(20);
 /// How often the connection is probed; a dead one is noticed at the fourth: as
 /// late as a dispatcher takes for gone who is behind it, and no later.
 pub const PING_INTERVAL: Duration = Duration::from_secs(1);

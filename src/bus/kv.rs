@@ -48,6 +48,7 @@ pub enum WriteError {
 pub struct Store {
     context: jetstream::Context,
     replicas: usize,
+    patience: Duration,
 }
 
 impl Store {
@@ -57,11 +58,19 @@ impl Store {
     pub fn new(link: &Link, replicas: Option<usize>) -> Self {
         let clustered = link.client().server_info().cluster.is_some();
         let replicas = replicas.unwrap_or(if clustered { limits::REPLICAS } else { 1 });
+        let patience = if clustered { limits::CLUSTER_GATHERS } else { Duration::ZERO };
         let context = jetstream::ContextBuilder::new()
             .timeout(limits::REQUEST_TIMEOUT)
             .ack_timeout(limits::REQUEST_TIMEOUT)
             .build(link.client().clone());
-        Self { context, replicas }
+        Self { context, replicas, patience }
+    }
+
+    /// How long the servers may take before they can make anything: those of a
+    /// cluster have to agree first.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Opens a bucket, and makes it where it is missing. Entries of a bucket

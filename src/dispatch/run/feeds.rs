@@ -1,7 +1,7 @@
 //! What comes to the dispatcher by itself: the three buckets' changes, the
 //! heartbeats, and the health of the connection.
 
-use std::{str::FromStr, sync::Arc};
+use std::{str::FromStr, sync::Arc, time::Instant};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
@@ -74,8 +74,21 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
-    /// Opens them, and makes what is missing.
+    /// Opens them, and makes what is missing, as soon as the servers can.
     pub(super) async fn open(store: &Store) -> Result<Self, StoreError> {
+        let end = Instant::now() + store.patience();
+        loop {
+            match Self::try_open(store).await {
+                Err(error) if Instant::now() < end => {
+                    tracing::warn!(%error, "trying again");
+                    tokio::time::sleep(limits::WRITE_RETRY).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn try_open(store: &Store) -> Result<Self, StoreError> {
         let buckets = Self {
             tasks: store.bucket(subjects::TASKS_BUCKET, None).await?,
             rooms: store.bucket(subjects::ROOMS_BUCKET, None).await?,

@@ -6,6 +6,7 @@
 
 mod api;
 mod failover;
+mod overload;
 mod raw;
 mod rig;
 #[path = "../support/mod.rs"]

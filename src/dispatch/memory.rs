@@ -194,3 +194,25 @@ pub(super) enum Want {
     Get,
     Cancel { reason: String, wrote: bool },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rests_grow_and_stay_within_bounds_until_it_runs() {
+        let (mut plan, now) = (Plan::default(), Instant::now());
+        let rest = |plan: &mut Plan| {
+            plan.tried.push(WorkerId::parse("w1").unwrap());
+            plan.rest(now);
+            assert!(plan.tried.is_empty(), "all are worth another try then");
+            plan.rests_until.unwrap() - now
+        };
+        let rests: Vec<_> = (0..40).map(|_| rest(&mut plan)).collect();
+        assert_eq!(rests[..2], [limits::REQUEUE_DELAY, 2 * limits::REQUEUE_DELAY]);
+        assert!(rests.is_sorted() && rests[39] == limits::REQUEUE_MAX, "{rests:?}");
+        plan.tried.push(WorkerId::parse("w1").unwrap());
+        plan.started();
+        assert!(plan.tried.is_empty() && rest(&mut plan) == limits::REQUEUE_DELAY);
+    }
+}

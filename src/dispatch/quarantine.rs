@@ -286,6 +286,16 @@ mod tests {
     }
 
     #[test]
+    fn who_is_put_away_is_no_witness_against_others() {
+        let mut bench = Bench::new();
+        bench.fails("w1", "a", false, 1);
+        bench.works("w2", 2);
+        assert!((0..3).any(|_| bench.fails("w2", "x", true, 3)));
+        bench.fails("w1", "b", false, 4);
+        assert!(!bench.fails("w1", "c", false, 5));
+    }
+
+    #[test]
     fn a_task_that_fails_at_two_workers_is_struck_from_both() {
         let mut bench = Bench::new();
         for task in ["bad1", "bad2", "bad3"] {

@@ -21,6 +21,7 @@ pub(super) struct Stage {
     store: BTreeMap<Key, (Record, u64)>,
     revision: u64,
     ms: u64,
+    unix_ms: u64,
     hears: bool,
 }
 
@@ -29,8 +30,15 @@ impl Stage {
         let start = Instant::now();
         let now = Now { at: start, unix_ms: 0 };
         let core = Core::new(DispatcherId::parse("d1").unwrap(), now);
-        let mut stage =
-            Self { core, start, store: BTreeMap::new(), revision: 0, ms: 0, hears: true };
+        let mut stage = Self {
+            core,
+            start,
+            store: BTreeMap::new(),
+            revision: 0,
+            ms: 0,
+            unix_ms: 0,
+            hears: true,
+        };
         for shelf in [Shelf::Tasks, Shelf::Rooms] {
             stage.handle(Input::Watching(shelf), 0);
             stage.handle(Input::Current(shelf), 0);
@@ -57,7 +65,7 @@ impl Stage {
     /// Hands in an input after a pause.
     pub(super) fn hand(&mut self, input: Input, ms: u64) -> Vec<Output> {
         // Epochs count from the clock; a clock at 0 keeps them small.
-        let now = Now { at: self.start + Duration::from_millis(ms), unix_ms: 0 };
+        let now = Now { at: self.start + Duration::from_millis(ms), unix_ms: self.unix_ms };
         self.ms = self.ms.max(ms);
         match input {
             Input::BusUp => self.hears = true,
@@ -122,6 +130,11 @@ impl Stage {
             let input = if heard <= due && self.hears { Input::Heard } else { Input::Tick };
             out.extend(self.hand(input, due.min(heard)));
         }
+    }
+
+    /// The clock on the wall shows this from now on.
+    pub(super) fn set_clock(&mut self, unix_ms: u64) {
+        self.unix_ms = unix_ms;
     }
 
     /// Tasks looked at for a place since the beginning.

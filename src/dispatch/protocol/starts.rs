@@ -65,10 +65,28 @@ fn a_task_that_is_tried_elsewhere_keeps_its_place_and_its_reason() {
     stage.handle(alive("w2", 1, &[]), 6_400);
     let full = { Heartbeat { phase: WorkerPhase::LameDuck, ..beat("w2", 2, &[]) } };
     stage.handle(Input::Heartbeat(Box::new(full)), 6_401);
+    stage.set_clock(9);
     stage.handle(unlucky("w1", 1, "t1", 1, Fault::Worker), 6_402);
     let record = stage.task("t1");
     assert_eq!((record.state, record.pending_ms), (TaskState::Pending, since));
     assert_eq!(record.reason, "worker w1: adapter program not found: ffmpeg");
+}
+
+#[test]
+fn who_was_refused_waits_on_and_who_had_begun_waits_anew() {
+    let mut stage = Stage::leader();
+    stage.handle(alive("w1", 0, &[]), 5_000);
+    stage.handle(submit("t1", "42"), 5_001);
+    stage.set_clock(9);
+    stage.handle(refused("w1", "t1", 1, false), 5_002);
+    let record = stage.task("t1");
+    assert_eq!((record.state, record.pending_ms), (TaskState::Pending, 0));
+
+    let mut stage = Stage::serving();
+    stage.set_clock(9);
+    stage.run_to(8_100);
+    let record = stage.task("t1");
+    assert_eq!((record.state, record.pending_ms), (TaskState::Pending, 9));
 }
 
 /// When `t1` is given to the only worker, who always refuses, in ms.

@@ -118,7 +118,7 @@ class Order:
 
     def __init__(self, name: str, epoch: int, first: int, now: float) -> None:
         self.name, self.epoch, self.next, self.top = name, epoch, first, first
-        self.heard, self.asking, self.probe_at = now, False, now
+        self.heard, self.asking, self.probe_at, self.reach = now, False, now, 0
         self.held: dict[int, Batch] = {}
         self.missing: dict[int, list[float]] = {}  # seq: [missing since, not asked before]
         self.gone: dict[int, tuple[int, str]] = {}  # seq: (one after the last, why)
@@ -126,6 +126,7 @@ class Order:
     def insert(self, batch: Batch, now: float) -> None:
         """Takes in a batch, live or sent again."""
         seq, self.heard = batch.seq, now
+        self.reach = max(self.reach, batch.pos + batch.slots * batch.rate // SLOTS_PER_S)
         if seq >= self.next + HELD_MAX:
             self.give_up(list(self.missing), "overflow")
             self.gone[self.top], self.top = (seq, "overflow"), seq
@@ -195,8 +196,10 @@ class Track:
         if not self.orders:
             self.orders = [Order(self.name, batch.epoch, batch.seq, now)]
         elif batch.epoch > self.orders[-1].epoch:
-            lives = not self.over and now < self.orders[0].heard + SILENT_S
-            self.cut_at = now + HANDOVER_S if lives else now
+            old = self.orders[0]
+            near = -10 * batch.rate <= batch.pos - old.reach <= SILENT_S * batch.rate
+            lives = not self.over and (near or now < old.heard + SILENT_S)
+            self.cut_at, old.heard = (now + HANDOVER_S, now) if lives else (now, old.heard)
             self.orders[1:] = [Order(self.name, batch.epoch, 0, now)]
         for order in self.orders:
             if order.epoch == batch.epoch:

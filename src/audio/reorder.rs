@@ -209,14 +209,15 @@ impl Reorder {
 
     /// Whether the epoch listened to may still have something that the one of
     /// this batch has not. Who was heard just before this on the time line
-    /// lives, even where we were held up and heard neither.
+    /// lives, even where we were held up and heard neither. Its silence counts
+    /// from here: a batch that is missing just now must not make it seem gone.
     fn lives(&mut self, batch: &Batch, now: Instant) -> bool {
         let may = self.config.one_line && !self.over;
         let Some(current) = self.current.as_mut().filter(|_| may) else { return false };
         let heard = now < current.heard + HANDOVER_SILENT;
         let near = batch.pos <= current.reach + batch.format.samples(HANDOVER_SILENT)
             && current.reach <= batch.pos + batch.format.samples(GAP_MAX);
-        if near && !heard {
+        if heard || near {
             current.heard = now;
         }
         heard || near

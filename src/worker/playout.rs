@@ -216,6 +216,17 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_begins_anew_is_played_at_once() {
+        let (mut playout, at) = (Playout::new(), Instant::now());
+        playout.take(&source(20)[0], at, 0);
+        // Under a higher epoch, and at position 0 as before.
+        let anew = Batch { epoch: 2, ..Batch::decode(&source(10)[0]).unwrap() };
+        playout.take(&anew.encode(&mut BytesMut::new()), at, 0);
+        let heard: Vec<u8> = (1..=10).chain(1..=10).collect();
+        assert_eq!(play(&mut playout, at, (0, 1_000)), heard);
+    }
+
+    #[test]
     fn what_is_too_much_or_no_batch_is_counted() {
         let (mut playout, at) = (Playout::new(), Instant::now());
         playout.take(&Bytes::from_static(b"\xc1"), at, 0);

@@ -10,6 +10,7 @@ use audio_gateway::{
     limits,
 };
 use rustix::process::Signal;
+use tokio::task::JoinSet;
 
 use crate::{
     Options,
@@ -36,7 +37,8 @@ const STREAMS: [&str; 4] =
 /// A stream's leader, and whether all its copies are there and current.
 async fn leader(link: &Link, stream: &str) -> Option<(String, bool)> {
     let subject = format!("$JS.API.STREAM.INFO.{stream}");
-    let info = link.ask_bytes(&subject, "".into(), Duration::from_secs(1)).await.ok()?;
+    // One that is lost on the way is asked again soon.
+    let info = link.ask_bytes(&subject, "".into(), Duration::from_millis(100)).await.ok()?;
     let info: serde_json::Value = serde_json::from_slice(&info).ok()?;
     let cluster = info.get("cluster")?;
     let copies = cluster.get("replicas")?.as_array()?;
@@ -78,6 +80,30 @@ async fn is_known(gateway: &Gateway, task: &TaskId) -> anyhow::Result<bool> {
             Err(error) => ensure!(Instant::now() < end, "{error}"),
         }
     }
+}
+
+/// When the first of many submits was answered, and which: each of those before
+/// may be lost with the server and waits for nothing.
+async fn first_answer(gateway: &Gateway, repeat: usize) -> anyhow::Result<(Instant, TaskId)> {
+    let mut beat = tokio::time::interval(Duration::from_millis(25));
+    let mut asks = JoinSet::new();
+    for number in 0.. {
+        tokio::select! {
+            _ = beat.tick() => {
+                let id = format!("f{repeat}-{number}");
+                let spec = spec(&id, &serde_json::json!({"none": 1}), 1)?;
+                let gateway = gateway.clone();
+                asks.spawn(async move {
+                    let control = gateway.control();
+                    control.ask(&Submit, &spec, limits::REQUEST_TIMEOUT).await
+                });
+            }
+            Some(Ok(Ok(answer))) = asks.join_next(), if !asks.is_empty() => {
+                return Ok((Instant::now(), answer.task));
+            }
+        }
+    }
+    unreachable!("numbers do not end")
 }
 
 /// How long after the stream has a new leader a submit is answered, whether
@@ -137,19 +163,13 @@ pub(crate) async fn lost(options: &Options, loss: Loss) -> anyhow::Result<Vec<Ro
                 }
             }
         };
-        let answered = async {
-            // The first answer that cannot be the old leader's.
-            loop {
-                let asked = Instant::now();
-                if submit(&mut kept).await? && asked > at {
-                    return anyhow::Ok(Instant::now());
-                }
-            }
-        };
+        let answered = first_answer(&gateway, repeat);
         let both = async { tokio::join!(election, answered) };
         let (elected, answered) = tokio::time::timeout(PATIENCE, both).await?;
         elections.push(elected - at);
-        answers.push(answered?.saturating_duration_since(elected));
+        let (answered, task) = answered?;
+        kept.push(task);
+        answers.push(answered.saturating_duration_since(elected));
         // Whatever the loss goes on to do, within this time.
         let look = Instant::now() + Duration::from_secs(8);
         while Instant::now() < look {

@@ -271,6 +271,12 @@ pub fn worker_lease_key(worker: &WorkerId) -> String {
     format!("worker.{worker}")
 }
 
+/// The worker whose lease a key is.
+#[must_use]
+pub fn worker_of_lease(key: &str) -> Option<WorkerId> {
+    WorkerId::parse(key.strip_prefix("worker.")?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

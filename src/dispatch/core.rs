@@ -109,6 +109,7 @@ impl Core {
             Input::Changed { key, revision, record } => self.changed(&key, revision, record),
             Input::Finished { key, outcome } => self.finished(key, outcome),
             Input::Heartbeat(beat) => self.heartbeat(*beat),
+            Input::Renewed(worker) => self.renewed(&worker),
             Input::Ponged { worker, answer } => self.ponged(&worker, answer),
             Input::Assigned { worker, assign, answer } => {
                 self.assigned(&worker, &assign, answer);

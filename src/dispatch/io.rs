@@ -167,6 +167,8 @@ pub enum Input {
     },
     /// A worker's sign of life.
     Heartbeat(Box<Heartbeat>),
+    /// A worker's lease was renewed.
+    Renewed(WorkerId),
     /// A worker was pinged.
     Ponged {
         /// The worker.
@@ -208,7 +210,7 @@ impl Input {
     /// Whether it shows that the server is there and is heard.
     pub(super) fn is_from_server(&self) -> bool {
         match self {
-            Self::Changed { .. } | Self::Heartbeat(_) | Self::Heard => true,
+            Self::Changed { .. } | Self::Heartbeat(_) | Self::Renewed(_) | Self::Heard => true,
             Self::Finished { outcome, .. } => !matches!(outcome, Outcome::Unknown),
             Self::Ponged { answer, .. } => !matches!(answer, Err(NoAnswer::TimedOut)),
             Self::Assigned { answer, .. } => !matches!(answer, Err(NoAnswer::TimedOut)),

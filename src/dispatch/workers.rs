@@ -262,6 +262,17 @@ impl Core {
         self.timers.set(Timer::Worker(id.clone()), Some(self.now.at + limits::HEARTBEAT));
     }
 
+    /// A worker's lease was renewed: it lives, though its heartbeats may not
+    /// reach us. In a cluster its server can be cut off from ours and not from
+    /// the one that keeps the leases.
+    pub(super) fn renewed(&mut self, id: &WorkerId) {
+        let now = self.now.at;
+        if let Some(worker) = self.workers.get_mut(id).filter(|it| it.beat.is_some() && !it.gone) {
+            worker.heard = now;
+            worker.absolve();
+        }
+    }
+
     /// A ping was answered, or not.
     pub(super) fn ponged(&mut self, id: &WorkerId, answer: Result<Box<Heartbeat>, NoAnswer>) {
         if let Some(worker) = self.workers.get_mut(id) {

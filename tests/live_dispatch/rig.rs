@@ -8,7 +8,7 @@ use std::{
 
 use audio_gateway::{
     bus::{
-        BusOptions, Link, Purpose,
+        AskError, BusOptions, Link, Purpose,
         incoming::read_json,
         messages::{
             Assign, Fault, Get, Heartbeat, Leader, Load, Ping, Revoke, SessionReport, SessionState,
@@ -61,7 +61,15 @@ impl Rig {
 
     pub async fn submit(&self, json: &str) -> Submitted {
         let spec: TaskSpec = serde_json::from_str(json).unwrap();
-        self.link.ask(&Submit, &spec, SOON).await.unwrap()
+        eventually("answer to a submit", SOON, async || {
+            match self.link.ask(&Submit, &spec, limits::REQUEST_TIMEOUT).await {
+                Ok(answer) => Some(answer),
+                // The server may have given it to one that was just killed.
+                Err(AskError::TimedOut(_)) => None,
+                Err(error) => panic!("{error}"),
+            }
+        })
+        .await
     }
 
     pub async fn get(&self, task: &str) -> TaskView {

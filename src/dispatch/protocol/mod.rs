@@ -84,6 +84,20 @@ fn a_hung_worker_is_gone_after_three_seconds() {
 }
 
 #[test]
+fn a_worker_whose_lease_is_renewed_is_not_gone_whatever_is_heard_of_it() {
+    let mut stage = Stage::serving();
+    stage.handle(alive("w2", 0, &[]), 6_400);
+    for ms in (5_500..=12_000).step_by(500) {
+        assert_eq!(stage.handle(Input::Renewed(worker("w1")), ms), []);
+        stage.handle(alive("w2", ms, &[]), ms);
+    }
+    assert_eq!(stage.state("t1"), (TaskState::Running, Epoch(1)));
+    // It is from then on that it is silent.
+    let pinged = [Output::Ping(worker("w1")), Output::Ping(worker("w2"))];
+    assert_eq!(stage.run_to(13_500), pinged);
+}
+
+#[test]
 fn nobody_is_judged_by_a_dispatcher_that_was_cut_off() {
     let mut stage = Stage::serving();
     stage.handle(Input::BusDown, 5_500);

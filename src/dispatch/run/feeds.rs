@@ -119,7 +119,7 @@ pub(super) async fn start(
     let (tell, pulses) = watch::channel(None);
     let (name, ttl) = (subjects::LEASES_BUCKET, Some(limits::LEASE_TTL));
     loops.spawn(pulse::keep(store.clone(), leases.clone(), name, ttl, tell));
-    loops.spawn(follow_leader(leases, pulses, messages.clone()));
+    loops.spawn(follow_leases(leases, pulses, messages.clone()));
     Ok(loops)
 }
 
@@ -238,12 +238,15 @@ async fn change<V: Kept>(watch: &mut crate::bus::kv::Watch<V>) -> Option<Input> 
     }
 }
 
-/// Follows the leader's lease. It is polled as well: an expiry can be told late.
-async fn follow_leader(leases: Bucket<LeaseRecord>, mut pulses: Pulses, messages: Messages) {
+/// Follows the leases: the leader's, which is polled as well, since an expiry can
+/// be told late, and the workers', which are signs of life.
+async fn follow_leases(leases: Bucket<LeaseRecord>, mut pulses: Pulses, messages: Messages) {
     let mut progress = Progress::default();
     loop {
         if let Ok(mut watch) = leases.watch().await {
             progress.begin(*pulses.borrow());
+            // What was written before is no sign of anything now.
+            let mut current = false;
             loop {
                 let change = tokio::select! {
                     change = watch.next() => change,
@@ -252,14 +255,23 @@ async fn follow_leader(leases: Bucket<LeaseRecord>, mut pulses: Pulses, messages
                 let seen = match change {
                     Change::Put { key, entry } => {
                         progress.told(entry.revision);
+                        if let Some(worker) = subjects::worker_of_lease(&key).filter(|_| current)
+                            && messages.send(Message::Core(Input::Renewed(worker))).await.is_err()
+                        {
+                            return;
+                        }
                         (key == subjects::LEADER_KEY).then_some(Some((entry.value, entry.revision)))
                     }
                     Change::Deleted { key, revision } => {
                         progress.told(revision);
                         (key == subjects::LEADER_KEY).then_some(None)
                     }
+                    Change::Current => {
+                        current = true;
+                        None
+                    }
                     Change::Broken(_) => break,
-                    _ => None,
+                    Change::Unreadable { .. } => None,
                 };
                 let Some(seen) = seen else { continue };
                 if messages.send(Message::Lease(LeaseInput::Seen(seen))).await.is_err() {

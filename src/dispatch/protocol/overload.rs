@@ -160,3 +160,41 @@ fn a_reason_that_changes_is_told_again_but_not_at_once() {
     full(&mut stage, 17_100);
     assert!(stage.task("t1").reason.starts_with("every worker"), "{}", stage.task("t1").reason);
 }
+
+#[test]
+fn a_session_that_does_not_show_in_the_load_yet_is_counted_all_the_same() {
+    let mut stage = Stage::leader();
+    let heavy = |seq, sessions: &[(&str, u64, SessionState)]| {
+        let mut beat = beat("w1", seq, sessions);
+        beat.load.session_cost = 1.0;
+        Input::Heartbeat(Box::new(beat))
+    };
+    stage.handle(heavy(0, &[]), 5_000);
+    for task in ["t1", "t2", "t3"] {
+        assert_eq!(given(&stage.handle(submit_as(task, 5), 5_001)), [task]);
+    }
+    let epoch = |stage: &Stage, task: &str| stage.task(task).epoch.0;
+    let run = ["t1", "t2", "t3"].map(|task| (task, epoch(&stage, task), SessionState::Running));
+    // It reports them, and its load says nothing of them.
+    stage.handle(heavy(1, &run), 5_100);
+    assert!(given(&stage.handle(submit_as("t4", 5), 5_200)).is_empty());
+    assert!(given(&stage.handle(heavy(2, &run), 5_600)).is_empty());
+}
+
+#[test]
+fn who_gave_up_waiting_is_not_looked_at() {
+    let mut stage = Stage::leader();
+    stage.handle(busy("w1", 0, 4.0), 5_000);
+    let tasks: Vec<String> = (0..100).map(|number| format!("t{number}")).collect();
+    for task in &tasks {
+        stage.handle(submit_as(task, 5), 5_001);
+    }
+    for task in &tasks {
+        stage.handle(cancel(task), 5_002);
+    }
+    let before = stage.looks();
+    for seq in 1..=4 {
+        stage.handle(busy("w1", seq, 4.0), 5_002 + seq * 500);
+    }
+    assert!(stage.looks() - before <= 4, "{}", stage.looks() - before);
+}

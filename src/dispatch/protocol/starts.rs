@@ -224,3 +224,15 @@ fn a_worker_that_never_answers_is_left_alone_where_another_does() {
     let quiet = asked.iter().filter(|to| *to == "quiet").count();
     assert_eq!(quiet, limits::QUARANTINE_STARTS, "{asked:?}");
 }
+
+#[test]
+fn starts_that_fail_at_the_only_worker_may_be_the_tasks_fault() {
+    let mut stage = Stage::new();
+    stage.handle(alive("w1", 0, &[]), 0);
+    for (number, task) in ["t1", "t2", "t3", "t4"].into_iter().enumerate() {
+        stage.handle(submit(task, task), 1);
+        let seq = 1 + number as u64;
+        stage.handle(unlucky("w1", seq, task, 1, Fault::Unjoined), 10 + seq);
+    }
+    assert!(workers(&mut stage, 20).remove(0).quarantined.is_empty());
+}

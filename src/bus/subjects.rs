@@ -57,6 +57,8 @@ asks! {
     AdminWorkers = "gateway.admin.workers": m::Ping => m::Workers;
     /// Operators ask for the leader.
     AdminLeader = "gateway.admin.leader": m::Ping => m::Leader;
+    /// Operators have another dispatcher lead; who leads answers, nobody else.
+    AdminStepDown = "gateway.admin.stepdown": m::StepDown => m::SteppedDown;
     /// Operators empty a worker, through the dispatcher.
     AdminDrain = "gateway.admin.drain": m::DrainWorker => m::Verdict;
 }

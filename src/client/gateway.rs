@@ -10,8 +10,8 @@ use crate::{
     bus::{
         AskError, BusOptions, ConnectError, Link, Purpose,
         messages::{
-            Cancel, Get, Leader, List, Listed, Ping, RefusalCode, RoomEvent, Submitted, TaskEvent,
-            TaskView, Workers,
+            Cancel, Get, Leader, List, Listed, Ping, RefusalCode, RoomEvent, StepDown, SteppedDown,
+            Submitted, TaskEvent, TaskView, Workers,
         },
         subjects::{self, Ask, RoomEvents, TaskEvents, Topic},
     },
@@ -121,6 +121,15 @@ impl Gateway {
     /// As [`Link::ask`].
     pub async fn leader(&self) -> Result<Leader, AskError> {
         self.ask(&subjects::AdminLeader, &Ping {}).await
+    }
+
+    /// Has the leader of the dispatchers let another lead.
+    ///
+    /// # Errors
+    /// As [`Link::ask`]; nobody answers in time while nobody leads.
+    pub async fn step_down(&self, reason: &str) -> Result<SteppedDown, AskError> {
+        let wish = StepDown { reason: reason.to_owned() };
+        self.ask(&subjects::AdminStepDown, &wish).await
     }
 
     /// The changes of one task, or of all, from now on.

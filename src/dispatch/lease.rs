@@ -6,6 +6,9 @@
 //! so it stops before the bucket lets anybody else in. Two leaders would do no
 //! harm, only waste: safety lies in the claims, not here.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Instant;
 
 use super::io::Now;
@@ -24,6 +27,9 @@ pub enum LeaseInput {
     Unknown,
     /// Time has passed.
     Tick,
+    /// An operator wants another to lead: let go, and do not stand again for as
+    /// long as a lease lasts.
+    StepDown,
     /// The process ends: let go.
     Resign,
 }
@@ -75,6 +81,8 @@ pub struct Lease {
     next: Option<Instant>,
     /// A renewal failed: the key is read before anything else.
     doubt: bool,
+    /// Until when others come first.
+    stands_back: Option<Instant>,
     resigned: bool,
 }
 
@@ -92,6 +100,7 @@ impl Lease {
             under: Under::Nothing,
             next: None,
             doubt: false,
+            stands_back: None,
             resigned: false,
         }
     }
@@ -148,7 +157,15 @@ impl Lease {
                 self.next = Some(now.at + limits::WRITE_RETRY);
             }
             LeaseInput::Tick => (),
-            LeaseInput::Resign => self.resign(&mut out),
+            LeaseInput::StepDown if self.held.is_some() => {
+                self.stands_back = Some(now.at + limits::LEASE_TTL);
+                self.let_go(&mut out);
+            }
+            LeaseInput::StepDown => (),
+            LeaseInput::Resign => {
+                self.resigned = true;
+                self.let_go(&mut out);
+            }
         }
         self.go_on(now, &mut out);
         out
@@ -189,7 +206,7 @@ impl Lease {
                 return;
             }
             self.holder = None;
-            if self.under == Under::Nothing && !self.resigned {
+            if self.under == Under::Nothing && self.may_lead(now) {
                 self.create(now, out);
             }
             return;
@@ -211,13 +228,17 @@ impl Lease {
             }
             Some(_) => (),
             None => {
+                let may_lead = self.may_lead(now);
                 if ours
                     && let Some((maybe, sent)) = self.maybe.take()
                     && maybe == record
                     && sent + limits::LEASE_TTL > now.at
-                    && !self.resigned
+                    && may_lead
                 {
                     self.hold(record, revision, sent, out);
+                } else if ours && !may_lead && self.under == Under::Nothing {
+                    // The renewal that was under way when we let go.
+                    self.release(revision, out);
                 } else {
                     self.holder = Some(record);
                 }
@@ -240,7 +261,7 @@ impl Lease {
 
     fn written(&mut self, revision: u64, now: Now, out: &mut Vec<LeaseOutput>) {
         match std::mem::replace(&mut self.under, Under::Nothing) {
-            Under::Create { .. } | Under::Renew { .. } if self.resigned => {
+            Under::Create { .. } | Under::Renew { .. } if !self.may_lead(now) => {
                 self.release(revision, out);
             }
             Under::Create { sent, record } if sent + limits::LEASE_TTL > now.at => {
@@ -277,14 +298,18 @@ impl Lease {
         }
     }
 
-    fn resign(&mut self, out: &mut Vec<LeaseOutput>) {
-        self.resigned = true;
+    fn let_go(&mut self, out: &mut Vec<LeaseOutput>) {
         let Some(revision) = self.held.as_ref().map(|held| held.revision) else { return };
         self.depose(out);
         // A renewal under way changes the revision; its answer releases.
         if self.under == Under::Nothing {
             self.release(revision, out);
         }
+    }
+
+    /// Whether we may hold the lease, were it ours.
+    fn may_lead(&self, now: Now) -> bool {
+        !self.resigned && self.stands_back.is_none_or(|until| until <= now.at)
     }
 
     fn release(&mut self, revision: u64, out: &mut Vec<LeaseOutput>) {
@@ -296,147 +321,5 @@ impl Lease {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.under == Under::Nothing
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::{LeaseInput::*, LeaseOutput::*, *};
-
-    struct Clock(Instant);
-
-    impl Clock {
-        fn ms(&self, ms: u64) -> Now {
-            Now { at: self.0 + Duration::from_millis(ms), unix_ms: 5_000 + ms }
-        }
-    }
-
-    fn lease(name: &str) -> Lease {
-        Lease::new(DispatcherId::parse(name).unwrap(), "b1".into())
-    }
-
-    fn record(name: &str, term: u64) -> LeaseRecord {
-        LeaseRecord { holder: name.into(), boot: "b1".into(), term }
-    }
-
-    #[test]
-    fn a_tick_is_never_due_while_only_an_answer_helps() {
-        let clock = Clock(Instant::now());
-        let mut lease = leader(&clock);
-        assert_eq!(lease.deadline(), Some(clock.ms(510).at));
-        assert_eq!(lease.handle(Tick, clock.ms(510)), [Renew(record("d1", 5), 7)]);
-        // The server is gone: the answer stays out for longer than the lease.
-        assert_eq!(lease.deadline(), Some(clock.ms(2_010).at));
-        assert_eq!(lease.handle(Tick, clock.ms(2_010)), [Deposed]);
-        assert_eq!(lease.deadline(), None);
-        assert_eq!(lease.handle(Unknown, clock.ms(2_500)), []);
-        assert!(lease.deadline() > Some(clock.ms(2_500).at));
-    }
-
-    /// `d1` after its create of revision 7 was sent at 10 ms and acknowledged.
-    fn leader(clock: &Clock) -> Lease {
-        let mut lease = lease("d1");
-        assert_eq!(lease.handle(Tick, clock.ms(0)), [Read]);
-        assert_eq!(lease.handle(Seen(None), clock.ms(10)), [Create(record("d1", 5))]);
-        assert_eq!(lease.handle(Written(7), clock.ms(20)), [Elected]);
-        lease
-    }
-
-    #[test]
-    fn the_first_to_create_leads_and_renews() {
-        let clock = Clock(Instant::now());
-        let mut lease = leader(&clock);
-        assert_eq!(lease.deadline(), Some(clock.ms(510).at));
-        assert_eq!(lease.handle(Tick, clock.ms(510)), [Renew(record("d1", 5), 7)]);
-        assert_eq!(lease.handle(Written(8), clock.ms(900)), []);
-        assert_eq!(lease.handle(Tick, clock.ms(1_010)), [Renew(record("d1", 5), 8)]);
-        assert_eq!(lease.leader().unwrap().as_str(), "d1");
-    }
-
-    #[test]
-    fn a_lease_counts_from_when_its_renewal_was_sent() {
-        let clock = Clock(Instant::now());
-        let mut lease = leader(&clock);
-        assert_eq!(lease.handle(Tick, clock.ms(510)), [Renew(record("d1", 5), 7)]);
-        // The answer takes 1.4 s: it is worth 2 s after 510, not after 1,900.
-        assert_eq!(lease.handle(Written(8), clock.ms(1_900)), [Renew(record("d1", 5), 8)]);
-        assert_eq!(lease.handle(Tick, clock.ms(2_509)), []);
-        assert_eq!(lease.handle(Tick, clock.ms(2_510)), [Deposed]);
-        assert!(!lease.leads());
-    }
-
-    #[test]
-    fn who_was_paused_leads_no_more() {
-        let clock = Clock(Instant::now());
-        let mut lease = leader(&clock);
-        assert_eq!(lease.handle(Tick, clock.ms(60_000)), [Deposed, Read]);
-        assert_eq!(lease.handle(Seen(Some((record("d2", 9), 50))), clock.ms(60_001)), []);
-        assert_eq!((lease.leader().unwrap().as_str(), lease.term()), ("d2", 9));
-    }
-
-    #[test]
-    fn a_standby_takes_over_as_soon_as_the_key_is_gone() {
-        let clock = Clock(Instant::now());
-        let mut lease = lease("d2");
-        assert_eq!(lease.handle(Tick, clock.ms(0)), [Read]);
-        assert_eq!(lease.handle(Seen(Some((record("d1", 90), 7))), clock.ms(1)), []);
-        // The watch tells of a graceful end between two reads.
-        assert_eq!(lease.handle(Seen(None), clock.ms(100)), [Create(record("d2", 91))]);
-        assert_eq!(lease.handle(NotWritten, clock.ms(110)), [Read]);
-        assert_eq!(lease.handle(Seen(Some((record("d3", 91), 9))), clock.ms(120)), []);
-        assert_eq!(lease.leader().unwrap().as_str(), "d3");
-    }
-
-    #[test]
-    fn a_renewal_without_an_answer_is_looked_up() {
-        let clock = Clock(Instant::now());
-        let mut lease = leader(&clock);
-        lease.handle(Tick, clock.ms(510));
-        assert_eq!(lease.handle(Unknown, clock.ms(1_500)), []);
-        assert_eq!(lease.handle(Tick, clock.ms(1_700)), [Read]);
-        let ours = Seen(Some((record("d1", 5), 8)));
-        assert_eq!(lease.handle(ours, clock.ms(1_710)), [Renew(record("d1", 5), 8)]);
-        assert_eq!(lease.handle(Written(9), clock.ms(1_720)), []);
-        assert_eq!(lease.handle(Tick, clock.ms(2_210)), [Renew(record("d1", 5), 9)]);
-    }
-
-    #[test]
-    fn a_create_without_an_answer_counts_from_when_it_was_sent() {
-        let clock = Clock(Instant::now());
-        let mut lease = lease("d1");
-        lease.handle(Tick, clock.ms(0));
-        lease.handle(Seen(None), clock.ms(10));
-        lease.handle(Unknown, clock.ms(1_010));
-        assert_eq!(lease.handle(Tick, clock.ms(1_210)), [Read]);
-        let ours = Seen(Some((record("d1", 5), 7)));
-        assert_eq!(
-            lease.handle(ours.clone(), clock.ms(1_220)),
-            [Elected, Renew(record("d1", 5), 7)]
-        );
-        assert_eq!(lease.handle(Tick, clock.ms(2_010)), [Deposed]);
-    }
-
-    #[test]
-    fn another_life_of_ours_is_somebody_else() {
-        let clock = Clock(Instant::now());
-        let mut lease = lease("d1");
-        lease.handle(Tick, clock.ms(0));
-        let old = LeaseRecord { boot: "b0".into(), ..record("d1", 4) };
-        assert_eq!(lease.handle(Seen(Some((old, 3))), clock.ms(1)), []);
-        assert!(!lease.leads());
-    }
-
-    #[test]
-    fn who_resigns_lets_go_at_once_and_never_comes_back() {
-        let clock = Clock(Instant::now());
-        let mut lease = leader(&clock);
-        lease.handle(Tick, clock.ms(510));
-        assert_eq!(lease.handle(Resign, clock.ms(520)), [Deposed]);
-        assert_eq!(lease.handle(Written(8), clock.ms(530)), [Release(8)]);
-        assert_eq!(lease.handle(NotWritten, clock.ms(540)), []);
-        assert!(lease.is_idle());
-        assert_eq!(lease.handle(Seen(None), clock.ms(5_000)), []);
     }
 }

@@ -18,6 +18,7 @@ fn subjects_of_services_and_operators() {
         (s::AdminWorkers.subject(), "gateway.admin.workers"),
         (s::AdminLeader.subject(), "gateway.admin.leader"),
         (s::AdminDrain.subject(), "gateway.admin.drain"),
+        (s::AdminStepDown.subject(), "gateway.admin.stepdown"),
     ] {
         assert_eq!(subject, text);
         document::says(text);

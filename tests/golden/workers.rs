@@ -3,8 +3,8 @@
 use audio_gateway::{
     bus::messages::{
         Assign, Cost, Drain, DrainWorker, Fault, Heartbeat, Inventory, Leader, LeaseRecord, Load,
-        Ping, Quarantined, Revoke, SessionReport, SessionState, Verdict, WorkerPhase, WorkerView,
-        Workers,
+        Ping, Quarantined, Revoke, SessionReport, SessionState, StepDown, SteppedDown, Verdict,
+        WorkerPhase, WorkerView, Workers,
     },
     id::DispatcherId,
     task::{Epoch, Kind, Params, Pull},
@@ -263,6 +263,16 @@ fn leader() {
     golden(
         &Leader { leader: Some(d1.clone()), answered_by: d1, term: 3 },
         r#"{"leader":"d1","answered_by":"d1","term":3}"#,
+    );
+}
+
+#[test]
+fn step_down() {
+    golden(&StepDown { reason: "a new kernel".into() }, r#"{"reason":"a new kernel"}"#);
+    read_as("{}", &StepDown::default());
+    golden(
+        &SteppedDown { was: DispatcherId::parse("d1").unwrap(), term: 3 },
+        r#"{"was":"d1","term":3}"#,
     );
 }
 

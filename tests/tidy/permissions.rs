@@ -23,6 +23,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("gateway.admin.workers", &["operator"], &["dispatcher"]),
     ("gateway.admin.leader", &["operator"], &["dispatcher"]),
     ("gateway.admin.drain", &["operator"], &["dispatcher"]),
+    ("gateway.admin.stepdown", &["operator"], &["dispatcher"]),
     ("gateway.worker.*.heartbeat", &["worker"], &["dispatcher", "operator"]),
     ("gateway.worker.*.assign", &["dispatcher"], &["worker"]),
     ("gateway.worker.*.revoke", &["dispatcher"], &["worker"]),

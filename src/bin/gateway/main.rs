@@ -11,6 +11,7 @@ mod list;
 mod listen;
 mod ping;
 mod show;
+mod stepdown;
 mod submit;
 mod wait;
 mod workers;
@@ -71,6 +72,8 @@ enum Command {
     Workers,
     /// Show which dispatcher leads
     Leader,
+    /// Have another dispatcher lead: before its host goes down, say
+    Stepdown(stepdown::Args),
     /// Ask a dispatcher or a worker for a sign of life
     Ping(ping::Args),
     /// Print a completion script for a shell
@@ -115,6 +118,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Events(args) => events::run(&args, &connect().await?, &show).await,
         Command::Workers => workers::run(&connect().await?, &show).await,
         Command::Leader => leader::run(&connect().await?, &show).await,
+        Command::Stepdown(args) => stepdown::run(&args, &connect().await?, &show).await,
         Command::Ping(args) => ping::run(&args, &connect().await?, &show).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

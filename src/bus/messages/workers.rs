@@ -308,6 +308,24 @@ pub struct Leader {
     pub term: u64,
 }
 
+/// Asks the leader of the dispatchers to let another lead.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StepDown {
+    /// Why, for its log.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// The answer of the leader that let go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SteppedDown {
+    /// Who led until now.
+    pub was: DispatcherId,
+    /// The term that is over.
+    pub term: u64,
+}
+
 /// What the bucket `gateway_leases` keeps under `leader` and `worker.<id>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseRecord {

@@ -9,7 +9,7 @@ use crate::{
     bus::{
         Link, PublishError,
         incoming::read_json,
-        messages::{Cancel, DrainWorker, Get, List, Refusal, RefusalCode},
+        messages::{Cancel, DrainWorker, Get, List, Refusal, RefusalCode, StepDown},
         service::{About, Endpoint, Request, Service},
         subjects,
     },
@@ -24,6 +24,7 @@ pub(super) enum Read {
     Core(io::Request),
     Leader,
     Drain(DrainWorker),
+    StepDown(StepDown),
 }
 
 /// Starts the service.
@@ -47,6 +48,8 @@ pub(super) async fn serve(
         endpoint("workers", subjects::AdminWorkers::SUBJECT),
         endpoint("leader", subjects::AdminLeader::SUBJECT),
         endpoint("drain", subjects::AdminDrain::SUBJECT),
+        // Each hears it; who leads answers.
+        Endpoint { shared: false, ..endpoint("stepdown", subjects::AdminStepDown::SUBJECT) },
     ];
     Service::start(link, about, endpoints).await
 }
@@ -68,6 +71,8 @@ pub(super) fn read(request: &Request, gate: &mut Gate) -> Result<Read, Refusal> 
         "workers" => Read::Core(io::Request::Workers),
         "leader" => Read::Leader,
         "drain" => Read::Drain(parse(payload)?),
+        "stepdown" if payload.is_empty() => Read::StepDown(StepDown::default()),
+        "stepdown" => Read::StepDown(parse(payload)?),
         other => return Err(bad(format!("there is no endpoint {other}"))),
     })
 }

@@ -29,7 +29,7 @@ use crate::{
     bus::{
         BusOptions, ConnectError, Link, PublishError, Purpose,
         kv::{Store, StoreError},
-        messages::{Leader, Refusal, RefusalCode},
+        messages::{Leader, Refusal, RefusalCode, StepDown, SteppedDown},
         service::{Request, Service},
     },
     id::DispatcherId,
@@ -253,7 +253,25 @@ impl Shell {
                 tokio::spawn(async move { request.answer(&leader).await });
             }
             Ok(calls::Read::Drain(drain)) => self.hands.drain(request, drain),
+            Ok(calls::Read::StepDown(wish)) => self.step_down(request, &wish),
             Err(refusal) => refuse(request, refusal),
+        }
+    }
+
+    /// Lets another lead, where we do. Who leads answers; a standby says only
+    /// that nobody does, as far as it knows.
+    fn step_down(&mut self, request: Request, wish: &StepDown) {
+        if self.lease.leads() {
+            let was = SteppedDown { was: self.settings.id.clone(), term: self.lease.term() };
+            tracing::info!(term = was.term, reason = wish.reason, "an operator has us step down");
+            self.lease(LeaseInput::StepDown);
+            tokio::spawn(async move { request.answer(&was).await });
+        } else if self.lease.leader().is_none() {
+            let refusal = Refusal {
+                retry_after_ms: 500,
+                ..Refusal::new(RefusalCode::Unavailable, "no dispatcher leads right now")
+            };
+            refuse(request, refusal);
         }
     }
 

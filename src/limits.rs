@@ -270,6 +270,8 @@ pub const WAIT_REASON_AFTER: Duration = Duration::from_secs(1);
 pub const WAIT_REASON_AGAIN: Duration = Duration::from_secs(10);
 /// Reasons written in a second: a tenth of what the store takes in.
 pub const REASONS_PER_S: u32 = 50;
+/// Placements whose waiting time a dispatcher remembers, for its figures.
+pub const PLACE_TIMES: usize = 1_024;
 /// Workers a dispatcher follows: a hundred times the largest fleet foreseen.
 pub const WORKERS_MAX: usize = 4_096;
 /// Finished tasks kept at most, at about 1 kB each in every dispatcher.
@@ -419,6 +421,21 @@ pub const NACK_RETRY_MAX: Duration = Duration::from_secs(2);
 pub const SUBMIT_TRIES: u32 = 3;
 /// How often a task that is waited for is looked at, in case an event is lost.
 pub const WAIT_POLL: Duration = Duration::from_secs(1);
+/// A room that is kept has its task renewed after this long; doubled each time …
+pub const KEEP_RETRY: Duration = Duration::from_secs(1);
+/// … up to this.
+pub const KEEP_RETRY_MAX: Duration = Duration::from_secs(60);
+/// A task that ran for this long has not failed: the wait is short again.
+pub const KEEP_STEADY: Duration = Duration::from_secs(60);
+/// Tasks in a row that may end sooner before a room is given up: at the waits
+/// above, five minutes.
+pub const KEEP_TRIES: u32 = 10;
+/// How often the task of a room that is kept is looked at, in case an event is
+/// lost: 1,000 rooms ask 100 times a second.
+pub const KEEP_POLL: Duration = Duration::from_secs(10);
+/// How long one task is followed before it is handed in again, which changes
+/// nothing where it runs.
+pub const KEEP_FOLLOW: Duration = Duration::from_secs(3600);
 /// A WAV file's header is brought up to date this often.
 pub const WAV_FLUSH: Duration = Duration::from_secs(1);
 /// Bytes of samples in one WAV file: its lengths are 32 bits wide.

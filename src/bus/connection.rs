@@ -203,6 +203,36 @@ impl Link {
         }
     }
 
+    /// Asks all who serve a subject, and returns what was answered within a
+    /// while: nobody knows how many there are.
+    ///
+    /// # Errors
+    /// As [`Link::publish`].
+    pub async fn ask_all(
+        &self,
+        subject: &str,
+        payload: Bytes,
+        within: Duration,
+    ) -> Result<Vec<Bytes>, PublishError> {
+        let inbox = self.client.new_inbox();
+        let mut answers = self.subscribe(&inbox).await?;
+        let asked = self.client.publish_with_reply(subject.to_owned(), inbox, payload).await;
+        asked.map_err(|error| PublishError {
+            subject: subject.to_owned(),
+            cause: error.to_string(),
+        })?;
+        let until = tokio::time::Instant::now() + within;
+        let mut found = Vec::new();
+        while let Ok(Some(answer)) = tokio::time::timeout_at(until, answers.next()).await {
+            // An empty one is the server's: nobody is there.
+            if answer.payload().is_empty() {
+                break;
+            }
+            found.push(Bytes::copy_from_slice(answer.payload()));
+        }
+        Ok(found)
+    }
+
     /// Subscribes.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    fn new(what: impl Into<String>, error: &dyn std::error::Error) -> Self {
+    pub(super) fn new(what: impl Into<String>, error: &dyn std::error::Error) -> Self {
         Self { what: what.into(), cause: with_source(error) }
     }
 }
@@ -71,6 +71,10 @@ impl Store {
     #[must_use]
     pub fn patience(&self) -> Duration {
         self.patience
+    }
+
+    pub(super) fn context(&self) -> &jetstream::Context {
+        &self.context
     }
 
     /// Opens a bucket, and makes it where it is missing. Entries of a bucket

@@ -6,12 +6,14 @@
 pub mod connection;
 mod credentials;
 pub mod error;
+pub mod history;
 pub mod incoming;
 pub mod kv;
 pub mod messages;
 pub mod options;
 pub mod service;
 pub mod subjects;
+pub mod survey;
 
 pub use connection::{Link, Purpose};
 pub use error::{AskError, ConnectError, PublishError};

@@ -18,7 +18,7 @@ use super::{
     connection::Link,
     error::{AskError, PublishError},
     incoming::{Incoming, Subscription, read_json},
-    messages::Refusal,
+    messages::{Refusal, RefusalCode},
 };
 use crate::limits;
 
@@ -88,6 +88,7 @@ struct Tally {
 #[derive(Debug, Default)]
 struct Board {
     tallies: Vec<Tally>,
+    refusals: BTreeMap<RefusalCode, u64>,
     data: serde_json::Value,
 }
 
@@ -127,6 +128,7 @@ impl Service {
     ) -> Result<(Self, mpsc::Receiver<Request>), PublishError> {
         let board = Arc::new(Mutex::new(Board {
             tallies: vec![Tally::default(); endpoints.len()],
+            refusals: BTreeMap::new(),
             data: serde_json::Value::Null,
         }));
         let (requests, queue) = mpsc::channel(limits::CONTROL_CAPACITY);
@@ -165,6 +167,12 @@ impl Service {
     /// Sets what `nats micro stats` shows beside each endpoint's numbers.
     pub fn set_data(&self, data: serde_json::Value) {
         lock(&self.board).data = data;
+    }
+
+    /// Requests that were refused so far, by reason.
+    #[must_use]
+    pub fn refusals(&self) -> BTreeMap<RefusalCode, u64> {
+        lock(&self.board).refusals.clone()
     }
 }
 
@@ -229,6 +237,7 @@ impl Request {
         if let Some(refusal) = refusal {
             tally.errors += 1;
             tally.last_error = format!("{}:{}", refusal.error.number(), refusal.message);
+            *board.refusals.entry(refusal.error).or_default() += 1;
         }
     }
 }

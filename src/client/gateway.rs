@@ -1,7 +1,7 @@
 //! The control side of a program: one connection to the dispatchers, and a
 //! second for audio that is opened when it is first needed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::OnceCell;
 
@@ -9,6 +9,8 @@ use super::{Events, ListenError, ListenOptions, Listener};
 use crate::{
     bus::{
         AskError, BusOptions, ConnectError, Link, Purpose,
+        history::History,
+        kv::StoreError,
         messages::{
             Cancel, Get, Leader, List, Listed, Ping, RefusalCode, RoomEvent, StepDown, SteppedDown,
             Submitted, TaskEvent, TaskView, Workers,
@@ -145,6 +147,19 @@ impl Gateway {
             None => TaskEvents::ALL.to_owned(),
         };
         Events::subscribe(self.control(), &subject).await
+    }
+
+    /// The changes of one task, or of all, that were kept in the last `ago`, and
+    /// then those to come. For operators: services may not read the stream.
+    ///
+    /// # Errors
+    /// Where there is no stream of events, or it may not be read.
+    pub async fn past_events(
+        &self,
+        task: Option<&TaskId>,
+        ago: Duration,
+    ) -> Result<History, StoreError> {
+        History::open(self.control(), task, ago).await
     }
 
     /// What happens in a room, from now on.

@@ -9,6 +9,7 @@
 mod ears;
 mod events;
 mod gateway;
+mod keep;
 mod listen;
 mod options;
 mod wait;
@@ -17,6 +18,7 @@ mod wav;
 pub use ears::{Ending, Heard, ListenStats, Sounds};
 pub use events::Events;
 pub use gateway::Gateway;
+pub use keep::{KeepError, KeepOptions};
 pub use listen::{ListenError, Listener};
 pub use options::{DropOnPurpose, ListenOptions, Tracks};
 pub use wait::WaitError;

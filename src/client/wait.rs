@@ -52,6 +52,19 @@ impl Gateway {
         task: &TaskId,
         state: TaskState,
         within: Duration,
+        seen: impl FnMut(&TaskView),
+    ) -> Result<TaskView, WaitError> {
+        self.follow(task, state, within, limits::WAIT_POLL, seen).await
+    }
+
+    /// The same, with a look at the task each time nothing was heard of it for
+    /// `poll`.
+    pub(super) async fn follow(
+        &self,
+        task: &TaskId,
+        state: TaskState,
+        within: Duration,
+        poll: Duration,
         mut seen: impl FnMut(&TaskView),
     ) -> Result<TaskView, WaitError> {
         let until = Instant::now() + within;
@@ -68,8 +81,8 @@ impl Gateway {
             if Instant::now() >= until {
                 return Err(WaitError::TimedOut { last: Box::new(view), within });
             }
-            let poll = until.min(Instant::now() + limits::WAIT_POLL);
-            let next = match timeout_at(poll, events.next()).await {
+            let look = until.min(Instant::now() + poll);
+            let next = match timeout_at(look, events.next()).await {
                 Ok(Some(event)) => following(&view, event),
                 // The connection is closed: asking says so.
                 Ok(None) => Some(self.get(task).await?),

@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::{
+    figures::PlaceTimes,
     index::{Index, is_given},
     io::{Input, Key, Now, Outcome, Output, Record, Shelf},
     memory::{Claim, Plan, Timer, Waiting, Worker},
@@ -53,6 +54,8 @@ pub struct Core {
     pub(super) quarantine: Quarantine,
     pub(super) revoking: BTreeSet<(WorkerId, TaskId)>,
     pub(super) calls: BTreeMap<TaskId, Vec<Waiting>>,
+    /// How long tasks waited.
+    pub(super) placed: PlaceTimes,
     /// Events of writes that are under way.
     pub(super) events: BTreeMap<TaskId, TaskEvent>,
     pub(super) timers: Timers<Timer>,
@@ -84,6 +87,7 @@ impl Core {
             quarantine: Quarantine::default(),
             revoking: BTreeSet::new(),
             calls: BTreeMap::new(),
+            placed: PlaceTimes::default(),
             events: BTreeMap::new(),
             timers: Timers::default(),
             dirty: BTreeSet::new(),
@@ -136,28 +140,10 @@ impl Core {
         self.leads
     }
 
-    /// Tasks that wait for a worker.
-    #[must_use]
-    pub fn queue_len(&self) -> usize {
-        self.index.queue().len()
-    }
-
-    /// Tasks known, with those that have ended.
-    #[must_use]
-    pub fn tasks_len(&self) -> usize {
-        self.tasks.iter().count()
-    }
-
     /// Tasks looked at for a place since the beginning.
     #[must_use]
     pub fn looks(&self) -> u64 {
         self.places.looks
-    }
-
-    /// Workers known.
-    #[must_use]
-    pub fn workers_len(&self) -> usize {
-        self.workers.len()
     }
 
     /// Whether scheduling is ours and what we know is whole.
@@ -385,6 +371,7 @@ impl Core {
     fn task_changed(&mut self, task: &TaskId, change: &Change<Arc<TaskRecord>>) {
         let (before, after) = (change.before.as_deref(), change.after.as_deref());
         self.index.update(before, after);
+        self.placed.changed(before, after);
         if let Some(old) = before.filter(|old| old.state == TaskState::Pending) {
             self.places.left(old);
         }

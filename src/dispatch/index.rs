@@ -21,6 +21,7 @@ pub(super) struct Index {
     by_worker: BTreeMap<WorkerId, BTreeSet<TaskId>>,
     queue: BTreeSet<Turn>,
     ended: BTreeSet<(u64, TaskId)>,
+    states: BTreeMap<TaskState, usize>,
 }
 
 impl Index {
@@ -28,10 +29,15 @@ impl Index {
     pub(super) fn update(&mut self, before: Option<&TaskRecord>, after: Option<&TaskRecord>) {
         if let Some(old) = before {
             self.remove(old);
+            if let Some(count) = self.states.get_mut(&old.state) {
+                *count -= 1;
+            }
         }
         if let Some(new) = after {
             self.insert(new);
+            *self.states.entry(new.state).or_default() += 1;
         }
+        self.states.retain(|_, count| *count > 0);
     }
 
     fn insert(&mut self, record: &TaskRecord) {
@@ -80,6 +86,11 @@ impl Index {
     /// The tasks that wait for a worker, in their order.
     pub(super) fn queue(&self) -> &BTreeSet<Turn> {
         &self.queue
+    }
+
+    /// How many tasks are in each state that is not empty.
+    pub(super) fn states(&self) -> &BTreeMap<TaskState, usize> {
+        &self.states
     }
 
     /// The tasks that have ended, by when.

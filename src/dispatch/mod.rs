@@ -11,6 +11,7 @@ mod api;
 pub mod capacity;
 mod claims;
 pub mod core;
+mod figures;
 mod index;
 pub mod io;
 pub mod lease;

@@ -290,6 +290,18 @@ impl Core {
         !self.children.is_empty()
     }
 
+    /// Whether it takes rooms.
+    #[must_use]
+    pub fn phase(&self) -> WorkerPhase {
+        self.phase
+    }
+
+    /// Its load as it was last measured.
+    #[must_use]
+    pub fn load(&self) -> &Load {
+        &self.load
+    }
+
     /// How many sessions have not ended.
     #[must_use]
     pub fn live(&self) -> usize {

@@ -326,7 +326,13 @@ impl Owner {
 
     pub(super) fn measure(&mut self, service: &Service) -> Input {
         let stats = self.means.plane.stats();
+        let load = self.core.load();
         service.set_data(serde_json::json!({
+            "phase": self.core.phase(),
+            "sessions": self.core.live(),
+            "sessions_max": load.sessions_max,
+            "cores": load.cores,
+            "cores_used": load.cores_used,
             "rooms": stats.rooms,
             "frames": stats.tally.frames,
             "batches": stats.batches,

@@ -6,5 +6,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod figures;
+mod keeps;
 mod leads;
 mod rig;
+mod story;

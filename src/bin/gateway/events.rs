@@ -1,5 +1,7 @@
 //! `gateway events`: the changes of tasks, or what happens in a room, as it
-//! happens.
+//! happens; and the changes that were, with their reasons.
+
+use std::time::Duration;
 
 use audio_gateway::{
     bus::messages::{RoomEvent, TaskEvent},
@@ -19,6 +21,14 @@ pub(crate) struct Args {
     /// What happens in this room, in place of tasks
     #[arg(long, conflicts_with = "task")]
     room: Option<RoomId>,
+    /// Tell what was, this far back; without a time, all that is kept (a day).
+    /// Ends there, unless --follow
+    #[arg(long, value_parser = humantime::parse_duration, num_args = 0..=1, value_name = "TIME",
+          require_equals = true, default_missing_value = "1day", conflicts_with = "room")]
+    since: Option<Duration>,
+    /// Go on with what comes: without --since that is so anyway
+    #[arg(long, short)]
+    follow: bool,
     /// End after so many
     #[arg(long)]
     count: Option<u64>,
@@ -33,6 +43,15 @@ pub(crate) async fn run(args: &Args, gateway: &Gateway, show: &Show) -> anyhow::
                 && let Some(event) = events.next().await
             {
                 room_event(&event, show)?;
+                left -= 1;
+            }
+        } else if let Some(since) = args.since {
+            let mut events = gateway.past_events(args.task.as_ref(), since).await?;
+            while left > 0
+                && (args.follow || !events.is_told())
+                && let Some(event) = events.next().await
+            {
+                task_event(&event, show)?;
                 left -= 1;
             }
         } else {
@@ -61,7 +80,7 @@ fn task_event(event: &TaskEvent, show: &Show) -> anyhow::Result<()> {
     }
     let worker = event.worker.as_ref().map(ToString::to_string).unwrap_or_default();
     let cells = [
-        moment(event.time_ms, show),
+        show.moment(event.time_ms),
         event.task.to_string(),
         event.room.to_string(),
         event.state.to_string(),
@@ -79,19 +98,11 @@ fn room_event(event: &RoomEvent, show: &Show) -> anyhow::Result<()> {
     }
     let what = serde_json::to_string(&event.what)?;
     let ms = u64::try_from(event.time / 1_000).unwrap_or(0);
-    let cells = [moment(ms, show), event.room.to_string(), event.epoch.to_string(), what];
+    let cells = [show.moment(ms), event.room.to_string(), event.epoch.to_string(), what];
     Ok(show.line(&line(&cells, show))?)
 }
 
 fn line(cells: &[String], show: &Show) -> String {
     let cells: Vec<_> = cells.iter().map(|cell| clean(cell)).collect();
     cells.join(if show.people { "  " } else { "\t" })
-}
-
-fn moment(ms: u64, show: &Show) -> String {
-    if !show.people {
-        return ms.to_string();
-    }
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms);
-    humantime::format_rfc3339_millis(time).to_string()
 }

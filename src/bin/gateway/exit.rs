@@ -5,9 +5,10 @@ use std::{io, process::ExitCode};
 use audio_gateway::{
     bus::{
         AskError, ConnectError,
+        kv::StoreError,
         messages::{Refusal, RefusalCode},
     },
-    client::{ListenError, WaitError},
+    client::{KeepError, ListenError, WaitError},
 };
 
 /// See the help's table.
@@ -80,6 +81,13 @@ fn worth(error: &anyhow::Error) -> Exit {
     if let Some(error) = error.downcast_ref::<ListenError>() {
         return listened(error);
     }
+    match error.downcast_ref::<KeepError>() {
+        Some(KeepError::Refused(error)) => return asked(error),
+        Some(KeepError::Foreign(_)) => return Exit::Refused,
+        Some(KeepError::LongId(..)) => return Exit::Usage,
+        Some(KeepError::GaveUp { .. }) => return Exit::Failed,
+        None => (),
+    }
     match error.downcast_ref::<WaitError>() {
         Some(WaitError::Ask(error)) => return asked(error),
         Some(WaitError::Listen(error)) => return listened(error),
@@ -87,7 +95,7 @@ fn worth(error: &anyhow::Error) -> Exit {
         Some(WaitError::Ended(_)) => return Exit::Failed,
         None => (),
     }
-    if error.is::<ConnectError>() {
+    if error.is::<ConnectError>() || error.is::<StoreError>() {
         Exit::Unreachable
     } else if error.is::<Usage>() {
         Exit::Usage
@@ -122,6 +130,10 @@ fn asked(error: &AskError) -> Exit {
 fn refusal(error: &anyhow::Error) -> Option<&Refusal> {
     let asked = error.downcast_ref::<AskError>().or(match error.downcast_ref::<WaitError>() {
         Some(WaitError::Ask(error)) => Some(error),
+        _ => None,
+    });
+    let asked = asked.or(match error.downcast_ref::<KeepError>() {
+        Some(KeepError::Refused(error)) => Some(error),
         _ => None,
     });
     match asked {

@@ -6,6 +6,7 @@ mod cancel;
 mod events;
 mod exit;
 mod get;
+mod keep;
 mod leader;
 mod list;
 mod listen;
@@ -58,6 +59,8 @@ struct Cli {
 enum Command {
     /// Hand in a task
     Submit(Box<submit::Args>),
+    /// Keep a room pulled: hand in a task, and the next one where it ends
+    Keep(Box<keep::Args>),
     /// Show one task
     Get(get::Args),
     /// Show tasks, newest first
@@ -66,7 +69,7 @@ enum Command {
     Cancel(cancel::Args),
     /// Listen to a room: watch it, keep it as WAV, or pipe it on
     Listen(Box<listen::Args>),
-    /// Follow the changes of tasks as they happen
+    /// Follow the changes of tasks as they happen, or tell those that were
     Events(events::Args),
     /// Show the workers
     Workers,
@@ -105,8 +108,12 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
     match command {
         // What can be wrong without the server is said without it.
         Command::Submit(args) => {
-            let spec = args.spec()?;
+            let spec = args.task.spec()?;
             submit::run(&args, &spec, &connect().await?, &show).await
+        }
+        Command::Keep(args) => {
+            let spec = args.task.spec()?;
+            keep::run(&args, &spec, &connect().await?, &show).await
         }
         Command::Listen(args) => {
             let plan = args.plan()?;

@@ -95,6 +95,14 @@ impl Show {
         let ago = now.saturating_sub(Duration::from_millis(ms));
         format!("{} ago", humantime::format_duration(Duration::from_secs(ago.as_secs())))
     }
+
+    /// A moment as it is written down: ms since the Unix epoch for programs.
+    pub(crate) fn moment(self, ms: u64) -> String {
+        if !self.people {
+            return ms.to_string();
+        }
+        humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
+    }
 }
 
 /// Text from outside, on one line and without what moves a cursor.

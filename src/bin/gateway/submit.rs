@@ -20,8 +20,9 @@ use crate::{
     wait,
 };
 
+/// A task from a file, flags, or both.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Task {
     /// The task as JSON; - reads it from stdin. Flags override what it says
     file: Option<PathBuf>,
     /// The room to join
@@ -61,6 +62,12 @@ pub(crate) struct Args {
     /// A label that the worker must carry; may be given again
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) task: Task,
     /// Wait until the task is in this state
     #[arg(long, value_parser = wait::state, num_args = 0..=1, require_equals = true,
           default_missing_value = "running", value_name = "STATE")]
@@ -71,7 +78,7 @@ pub(crate) struct Args {
     within: Duration,
 }
 
-impl Args {
+impl Task {
     /// The task that is meant, checked as a dispatcher checks it.
     pub(crate) fn spec(&self) -> anyhow::Result<TaskSpec> {
         let mut task = match &self.file {

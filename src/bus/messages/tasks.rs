@@ -109,7 +109,7 @@ impl From<&TaskRecord> for TaskView {
 }
 
 /// Why a request was refused; its number goes out in `Nats-Service-Error-Code`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalCode {
     /// 400: the request cannot be read or breaks a bound.

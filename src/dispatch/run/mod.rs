@@ -14,7 +14,7 @@ mod pulse;
 use std::{
     collections::HashMap,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::sync::{Semaphore, mpsc};
@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, mpsc};
 use self::{effects::Hands, feeds::Buckets, gate::Gate};
 use super::{
     core::Core,
+    figures::{self, Figures},
     io::{Answer, CallId, Input, Now, Output},
     lease::{Lease, LeaseInput, LeaseOutput},
 };
@@ -291,18 +292,18 @@ impl Shell {
 
     /// Sets what `nats micro stats` shows, once a second.
     fn tell(&mut self, service: &Service) {
-        if self.said.is_some_and(|said| said.elapsed() < Duration::from_secs(1)) {
+        if self.said.is_some_and(|said| said.elapsed() < figures::EVERY) {
             return;
         }
         self.said = Some(Instant::now());
-        service.set_data(serde_json::json!({
-            "leads": self.lease.leads(),
-            "leader": self.lease.leader(),
-            "term": self.lease.term(),
-            "queue": self.core.queue_len(),
-            "workers": self.core.workers_len(),
-            "tasks": self.core.tasks_len(),
-        }));
+        let figures = Figures {
+            is_leader: self.lease.leads(),
+            leader: self.lease.leader(),
+            term: self.lease.term(),
+            refusals: service.refusals(),
+            ..self.core.figures()
+        };
+        service.set_data(serde_json::to_value(figures).unwrap_or_default());
     }
 
     /// Hands the lease over and answers whoever still waits.

@@ -49,7 +49,7 @@ impl fmt::Debug for Params {
 
 /// What is pulled out of the room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Pull {
     /// A track for each participant.
     pub participants: bool,
@@ -77,7 +77,6 @@ impl Default for Pull {
 
 /// What is played into the room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Push {
     /// The subject the audio comes from: any track.
     pub from: String,
@@ -110,9 +109,10 @@ impl Kind {
 /// The highest priority a task may have.
 pub const HIGHEST_PRIORITY: u8 = 9;
 
-/// A task as a service submits it.
+/// A task as a service submits it. A field that is not known is refused there,
+/// by [`TaskSpec::from_json`], and read over where the task is kept or given
+/// away: another version of ours wrote it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct TaskSpec {
     /// The idempotency key; made where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -173,8 +173,16 @@ impl TaskSpec {
                 format!("{} bytes; at most {} are read", payload.len(), limits::TASK_MAX_BYTES),
             );
         }
-        let spec: Self = serde_json::from_slice(payload)
-            .map_err(|error| SpecError { field: "task", why: error.to_string() })?;
+        let mut unknown = None;
+        let mut json = serde_json::Deserializer::from_slice(payload);
+        let spec: Self = serde_ignored::deserialize(&mut json, |path| {
+            unknown.get_or_insert_with(|| path.to_string().replace("?.", ""));
+        })
+        .and_then(|spec| json.end().map(|()| spec))
+        .map_err(|error| SpecError { field: "task", why: error.to_string() })?;
+        if let Some(field) = unknown {
+            return refuse("task", format!("unknown field `{field}`"));
+        }
         spec.check()?;
         Ok(spec)
     }

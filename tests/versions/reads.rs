@@ -1,0 +1,125 @@
+//! Today's code reads what 0.1.0 wrote, and what a later version may write.
+
+use std::collections::BTreeSet;
+
+use audio_gateway::{
+    bus::messages::{
+        Assign, Cancel, Drain, DrainWorker, Get, Heartbeat, Inventory, Leader, LeaseRecord, List,
+        Listed, Ping, Refusal, Revoke, Submitted, TaskEvent, TaskView, Verdict, Workers,
+    },
+    task::{RoomRecord, TaskRecord, TaskSpec},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::story::{STORY, kind};
+
+/// Reads a message as today's code does, and writes it again.
+fn today(kind: &str, data: &str) -> Result<Value, String> {
+    match kind {
+        "gateway.task.submit" => TaskSpec::from_json(data.as_bytes())
+            .map(|spec| serde_json::to_value(spec).unwrap())
+            .map_err(|error| error.to_string()),
+        "gateway.task.get" => again::<Get>(data),
+        "gateway.task.list" if data.is_empty() => again::<List>("{}"),
+        "gateway.task.list" => again::<List>(data),
+        "gateway.task.cancel" => again::<Cancel>(data),
+        "gateway.admin.drain" => again::<DrainWorker>(data),
+        "gateway.admin.workers" | "gateway.admin.leader" if data.is_empty() => again::<Ping>("{}"),
+        "gateway.admin.workers" | "gateway.admin.leader" => again::<Ping>(data),
+        "gateway.task.event.*" => again::<TaskEvent>(data),
+        "gateway.worker.*.heartbeat" => again::<Heartbeat>(data),
+        "gateway.worker.*.assign" => again::<Assign>(data),
+        "gateway.worker.*.revoke" => again::<Revoke>(data),
+        "gateway.worker.*.drain" => again::<Drain>(data),
+        "gateway.worker.*.ping" | "gateway.worker.*.inventory" => again::<Ping>(data),
+        "$KV.gateway_tasks" => again::<TaskRecord>(data),
+        "$KV.gateway_rooms" => again::<RoomRecord>(data),
+        "$KV.gateway_leases" => again::<LeaseRecord>(data),
+        "answer to refusal" => again::<Refusal>(data),
+        "answer to gateway.task.submit" => again::<Submitted>(data),
+        "answer to gateway.task.get" | "answer to gateway.task.cancel" => again::<TaskView>(data),
+        "answer to gateway.task.list" => again::<Listed>(data),
+        "answer to gateway.admin.workers" => again::<Workers>(data),
+        "answer to gateway.admin.leader" => again::<Leader>(data),
+        "answer to gateway.worker.*.ping" => again::<Heartbeat>(data),
+        "answer to gateway.worker.*.inventory" => again::<Inventory>(data),
+        "answer to gateway.admin.drain"
+        | "answer to gateway.worker.*.drain"
+        | "answer to gateway.worker.*.assign"
+        | "answer to gateway.worker.*.revoke" => again::<Verdict>(data),
+        other => panic!("what is {other}?"),
+    }
+}
+
+fn again<M: DeserializeOwned + Serialize>(data: &str) -> Result<Value, String> {
+    let message: M = serde_json::from_str(data).map_err(|error| error.to_string())?;
+    Ok(serde_json::to_value(message).unwrap())
+}
+
+/// Whether all that `was` says is said by `is`.
+fn says_all(was: &Value, is: &Value) -> bool {
+    match (was, is) {
+        (Value::Object(was), Value::Object(is)) => {
+            was.iter().all(|(key, value)| is.get(key).is_some_and(|now| says_all(value, now)))
+        }
+        (Value::Array(was), Value::Array(is)) => {
+            was.len() == is.len() && was.iter().zip(is).all(|(was, is)| says_all(was, is))
+        }
+        _ => was == is,
+    }
+}
+
+/// The same with a field in each object that nobody knows.
+fn of_a_later_version(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let later = |(key, value): (&String, &Value)| {
+                // Their keys are the caller's, not the contract's.
+                let open = ["params", "labels"].contains(&key.as_str());
+                (key.clone(), if open { value.clone() } else { of_a_later_version(value) })
+            };
+            let unknown = ("from_a_later_version".to_owned(), json!({"a": [1, null]}));
+            Value::Object(fields.iter().map(later).chain([unknown]).collect())
+        }
+        Value::Array(values) => Value::Array(values.iter().map(of_a_later_version).collect()),
+        other => other.clone(),
+    }
+}
+
+#[test]
+fn all_of_it_is_read_and_nothing_of_it_lost() {
+    let mut kinds = BTreeSet::new();
+    for said in STORY.iter() {
+        let Some(kind) = kind(said) else { continue };
+        if kind == "gateway.task.submit" && said.data.contains("typo") {
+            assert!(today(&kind, &said.data).unwrap_err().contains("typo"));
+            continue;
+        }
+        let is = today(&kind, &said.data).unwrap_or_else(|why| panic!("{kind}: {why}\n{said:?}"));
+        let asked_nothing = said.data.is_empty();
+        assert!(asked_nothing || says_all(&said.json(), &is), "{kind}: {is} of\n{}", said.data);
+        kinds.insert(kind);
+    }
+    // Every message there is was there.
+    assert_eq!(kinds.len(), 30, "{kinds:#?}");
+}
+
+#[test]
+fn what_a_later_version_adds_is_read_over_but_in_a_submit() {
+    for said in STORY.iter().filter(|said| !said.data.is_empty()) {
+        let Some(kind) = kind(said) else { continue };
+        let later = of_a_later_version(&said.json()).to_string();
+        match today(&kind, &later) {
+            Ok(is) => {
+                assert_ne!(kind, "gateway.task.submit", "{later}");
+                assert!(says_all(&said.json(), &is), "{kind}: {is} of\n{later}");
+            }
+            // Most likely it is a typo: whoever hands it in is told.
+            Err(why) if kind == "gateway.task.submit" => {
+                assert!(why.contains("unknown field"), "{why}");
+            }
+            Err(why) => panic!("{kind}: {why}\n{later}"),
+        }
+    }
+}

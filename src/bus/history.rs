@@ -57,7 +57,7 @@ impl History {
                 error,
             )
         };
-        let stream = Store::new(link, 1).context().get_stream(name).await;
+        let stream = Store::new(link, None).context().get_stream(name).await;
         let stream = stream.map_err(|error| failed(&error))?;
         let consumer: consumer::Consumer<pull::OrderedConfig> =
             stream.create_consumer(config).await.map_err(|error| failed(&error))?;

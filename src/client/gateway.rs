@@ -12,12 +12,12 @@ use crate::{
         history::History,
         kv::StoreError,
         messages::{
-            Cancel, Get, Leader, List, Listed, Ping, RefusalCode, RoomEvent, StepDown, SteppedDown,
-            Submitted, TaskEvent, TaskView, Workers,
+            Cancel, DrainWorker, Get, Leader, List, Listed, Ping, RefusalCode, RoomEvent, StepDown,
+            SteppedDown, Submitted, TaskEvent, TaskView, Verdict, Workers,
         },
         subjects::{self, Ask, RoomEvents, TaskEvents, Topic},
     },
-    id::{RoomId, TaskId},
+    id::{RoomId, TaskId, WorkerId},
     limits,
     task::TaskSpec,
 };
@@ -123,6 +123,32 @@ impl Gateway {
     /// As [`Link::ask`].
     pub async fn leader(&self) -> Result<Leader, AskError> {
         self.ask(&subjects::AdminLeader, &Ping {}).await
+    }
+
+    /// Has a worker give its rooms away. It says whether it does.
+    ///
+    /// # Errors
+    /// [`AskError::Refused`] with `not_found` where there is no such worker.
+    pub async fn drain(&self, worker: &WorkerId, reason: &str) -> Result<Verdict, AskError> {
+        self.drain_or_not(worker, reason, false).await
+    }
+
+    /// Has a worker that was drained take rooms again.
+    ///
+    /// # Errors
+    /// As [`Gateway::drain`].
+    pub async fn undrain(&self, worker: &WorkerId, reason: &str) -> Result<Verdict, AskError> {
+        self.drain_or_not(worker, reason, true).await
+    }
+
+    async fn drain_or_not(
+        &self,
+        worker: &WorkerId,
+        reason: &str,
+        undrain: bool,
+    ) -> Result<Verdict, AskError> {
+        let (worker, reason) = (worker.clone(), reason.to_owned());
+        self.ask(&subjects::AdminDrain, &DrainWorker { worker, reason, undrain }).await
     }
 
     /// Has the leader of the dispatchers let another lead.

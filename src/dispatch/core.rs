@@ -13,7 +13,6 @@ use std::{
 };
 
 use super::{
-    figures::PlaceTimes,
     index::{Index, is_given},
     io::{Input, Key, Now, Outcome, Output, Record, Shelf},
     memory::{Claim, Plan, Timer, Waiting, Worker},
@@ -21,6 +20,7 @@ use super::{
     queue::Places,
     table::{Change, End, Table},
     timers::Timers,
+    waits::PlaceTimes,
 };
 use crate::{
     bus::messages::TaskEvent,

@@ -28,5 +28,6 @@ mod starts;
 mod table;
 mod tasks;
 mod timers;
+mod waits;
 mod wiped;
 mod workers;

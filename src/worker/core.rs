@@ -69,8 +69,8 @@ pub enum Input {
     Assign { ticket: Ticket, assign: Box<Assign>, fit: Result<(), Unfit> },
     /// A dispatcher takes a task away, or has taken note of its end.
     Revoke { ticket: Ticket, revoke: Revoke },
-    /// Somebody wants it empty.
-    Drain { ticket: Ticket },
+    /// Somebody wants it empty, or to take rooms again.
+    Drain { ticket: Ticket, undrain: bool },
     /// The room was claimed under this epoch.
     Claimed { room: RoomId, epoch: Epoch },
     /// The process runs.
@@ -185,8 +185,8 @@ impl Core {
                 self.revoke(&revoke, now, &mut out);
                 out.push(Output::Answer(ticket, accepted()));
             }
-            Input::Drain { ticket } => {
-                self.phase = WorkerPhase::LameDuck;
+            Input::Drain { ticket, undrain } => {
+                self.phase = if undrain { WorkerPhase::Running } else { WorkerPhase::LameDuck };
                 self.news = true;
                 out.push(Output::Answer(ticket, accepted()));
             }

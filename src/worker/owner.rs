@@ -24,7 +24,7 @@ use super::{
 use crate::{
     bus::{
         Link,
-        messages::{Assign, Refusal, RefusalCode, Revoke},
+        messages::{Assign, Drain, Refusal, RefusalCode, Revoke},
         service::{Request, Service},
         subjects::{WorkerAssign, WorkerInventory, WorkerPing, WorkerRevoke},
     },
@@ -292,7 +292,13 @@ impl Owner {
                 let revoke: Revoke = request.incoming().read()?;
                 Input::Revoke { ticket, revoke }
             }
-            _ => Input::Drain { ticket },
+            _ => {
+                let drain = match request.payload() {
+                    [] => Drain::default(),
+                    _ => request.incoming().read()?,
+                };
+                Input::Drain { ticket, undrain: drain.undrain }
+            }
         })
     }
 

@@ -152,17 +152,23 @@ fn revoke() {
 
 #[test]
 fn drain() {
-    golden(&Drain { reason: "a new kernel".into() }, r#"{"reason":"a new kernel"}"#);
+    let drain = Drain { reason: "a new kernel".into(), undrain: false };
+    golden(&drain, r#"{"reason":"a new kernel"}"#);
+    golden(
+        &Drain { reason: "it stays".into(), undrain: true },
+        r#"{"reason":"it stays","undrain":true}"#,
+    );
     read_as("{}", &Drain::default());
+    read_as(r#"{"undrain":false}"#, &Drain::default());
 }
 
 #[test]
 fn drain_worker() {
-    golden(
-        &DrainWorker { worker: worker(), reason: "a new kernel".into() },
-        r#"{"worker":"w1","reason":"a new kernel"}"#,
-    );
-    read_as(r#"{"worker":"w1"}"#, &DrainWorker { worker: worker(), reason: String::new() });
+    let drain =
+        |reason: &str, undrain| DrainWorker { worker: worker(), reason: reason.into(), undrain };
+    golden(&drain("a new kernel", false), r#"{"worker":"w1","reason":"a new kernel"}"#);
+    golden(&drain("it stays", true), r#"{"worker":"w1","reason":"it stays","undrain":true}"#);
+    read_as(r#"{"worker":"w1"}"#, &drain("", false));
 }
 
 #[test]

@@ -55,6 +55,8 @@ async fn a_worker_tells_what_it_runs_and_sends() {
 #[tokio::test]
 async fn micro_services_speak_their_protocol() {
     let rig = Rig::start(&["d1", "w1"]).await;
+    // Both serve by then.
+    rig.runs("call", "r").await;
     for (service, id, endpoints) in [("dispatcher", "d1", 8), ("worker", "w1", 5)] {
         for (verb, kind) in [("PING", "ping"), ("INFO", "info"), ("STATS", "stats")] {
             for subject in [format!("$SRV.{verb}.{service}"), format!("$SRV.{verb}.{service}.{id}")]

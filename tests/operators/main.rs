@@ -6,8 +6,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod drains;
 mod figures;
 mod keeps;
 mod leads;
 mod rig;
+mod screen;
 mod story;

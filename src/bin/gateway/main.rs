@@ -3,6 +3,7 @@
 //! an answer is shown `show`'s.
 
 mod cancel;
+mod drain;
 mod events;
 mod exit;
 mod get;
@@ -14,10 +15,11 @@ mod ping;
 mod show;
 mod stepdown;
 mod submit;
+mod top;
 mod wait;
 mod workers;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use audio_gateway::{bus::BusOptions, client::Gateway, telemetry};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -75,6 +77,12 @@ enum Command {
     Workers,
     /// Show which dispatcher leads
     Leader,
+    /// The whole, live: workers, rooms, what waits and why
+    Top,
+    /// Have a worker give its rooms away and take none
+    Drain(drain::DrainArgs),
+    /// Have a drained worker take rooms again
+    Undrain(drain::UndrainArgs),
     /// Have another dispatcher lead: before its host goes down, say
     Stepdown(stepdown::Args),
     /// Ask a dispatcher or a worker for a sign of life
@@ -88,7 +96,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    telemetry::init_at("warn");
+    // What is logged would stand in the middle of the picture.
+    if !(matches!(cli.command, Command::Top) && std::io::stderr().is_terminal()) {
+        telemetry::init_at("warn");
+    }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = match builder.worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
@@ -125,6 +136,12 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Events(args) => events::run(&args, &connect().await?, &show).await,
         Command::Workers => workers::run(&connect().await?, &show).await,
         Command::Leader => leader::run(&connect().await?, &show).await,
+        Command::Top => {
+            top::check(json)?;
+            top::run(&bus).await
+        }
+        Command::Drain(args) => drain::drain(&args, &connect().await?, &show).await,
+        Command::Undrain(args) => drain::undrain(&args, &connect().await?, &show).await,
         Command::Stepdown(args) => stepdown::run(&args, &connect().await?, &show).await,
         Command::Ping(args) => ping::run(&args, &connect().await?, &show).await,
         Command::Completions { shell } => {

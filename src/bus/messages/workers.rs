@@ -221,15 +221,18 @@ pub struct Revoke {
     pub reason: String,
 }
 
-/// Asks a worker to give its rooms away.
+/// Asks a worker to give its rooms away, or to take some again.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Drain {
     /// Why.
     pub reason: String,
+    /// Whether it takes rooms again.
+    #[serde(skip_serializing_if = "is_false")]
+    pub undrain: bool,
 }
 
-/// Asks the dispatcher to have a worker give its rooms away.
+/// Asks the dispatcher to have a worker give its rooms away, or take some again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DrainWorker {
     /// The worker.
@@ -237,6 +240,9 @@ pub struct DrainWorker {
     /// Why.
     #[serde(default)]
     pub reason: String,
+    /// Whether it takes rooms again.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub undrain: bool,
 }
 
 /// An empty question.
@@ -335,4 +341,10 @@ pub struct LeaseRecord {
     pub boot: String,
     /// Rises with each new holder.
     pub term: u64,
+}
+
+/// What is left out of a message because it says nothing.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }

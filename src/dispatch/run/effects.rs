@@ -123,10 +123,10 @@ impl Hands {
     /// Passes an operator's wish on to the worker.
     pub(super) fn drain(&self, request: Request, drain: DrainWorker) {
         let link = self.link.clone();
-        let DrainWorker { worker, reason } = drain;
+        let DrainWorker { worker, reason, undrain } = drain;
         tokio::spawn(async move {
             let topic = WorkerDrain(worker.clone());
-            match link.ask(&topic, &Drain { reason }, limits::ACCEPT_TIMEOUT).await {
+            match link.ask(&topic, &Drain { reason, undrain }, limits::ACCEPT_TIMEOUT).await {
                 Ok(verdict) => request.answer(&verdict).await,
                 Err(AskError::Refused(refusal)) => request.refuse(&refusal).await,
                 Err(AskError::NoResponder(_)) => {

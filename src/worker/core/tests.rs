@@ -141,7 +141,7 @@ fn what_cannot_run_here_is_refused_with_the_reason() {
     core.handle(assign("t1", "a", 1), now);
     core.handle(assign("t2", "b", 1), now);
     assert_eq!(no(&core.handle(assign("t3", "c", 1), now)), ("this worker is full".into(), false));
-    core.handle(Input::Drain { ticket: Ticket(1) }, now);
+    core.handle(Input::Drain { ticket: Ticket(1), undrain: false }, now);
     assert!(no(&core.handle(assign("t3", "c", 1), now)).0.contains("lame duck"));
     assert_eq!(core.heartbeat(0).phase, WorkerPhase::LameDuck);
     assert_eq!(core.live(), 2, "a lame duck goes on with what it has");

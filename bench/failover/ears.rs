@@ -63,6 +63,16 @@ fn lock(rooms: &Mutex<Rooms>) -> MutexGuard<'_, Rooms> {
 impl Ears {
     /// Listens to everything, over the servers of `url`.
     pub(crate) async fn start(url: &str) -> anyhow::Result<Self> {
+        Self::listen(url, false).await
+    }
+
+    /// The same of rooms whose samples are numbered by the clock on the wall, so
+    /// that they run on from one epoch to the next.
+    pub(crate) async fn by_clock(url: &str) -> anyhow::Result<Self> {
+        Self::listen(url, true).await
+    }
+
+    async fn listen(url: &str, by_clock: bool) -> anyhow::Result<Self> {
         let gateway = Gateway::connect(&BusOptions::plain(url)).await?;
         let mut listener = gateway.listen_everywhere(ListenOptions::default()).await?;
         let rooms: Arc<Mutex<Rooms>> = Arc::default();
@@ -73,7 +83,7 @@ impl Ears {
             // The listener ends with the connection that it keeps here.
             let _gateway = gateway;
             while let Some(heard) = listener.next().await {
-                take(&mut lock(&known), heard, Instant::now());
+                take(&mut lock(&known), heard, by_clock, Instant::now());
                 count.send_replace(listener.stats());
                 tell.send_modify(|news| *news += 1);
             }
@@ -117,13 +127,13 @@ impl Ears {
     }
 }
 
-fn take(rooms: &mut Rooms, heard: Heard, now: Instant) {
+fn take(rooms: &mut Rooms, heard: Heard, by_clock: bool, now: Instant) {
     let key = heard.room.to_string();
     match heard.what {
         Sounds::Batch(delivered) => {
             let epoch = delivered.batch.epoch;
             let room = rooms.entry(key).or_insert_with(|| Room::new(epoch, now));
-            room.batch(&delivered.batch, now);
+            room.batch(&delivered.batch, by_clock, now);
         }
         Sounds::Gap(gap) => {
             if let Some(room) = rooms.get_mut(&key) {
@@ -151,7 +161,7 @@ impl Room {
         }
     }
 
-    fn batch(&mut self, batch: &Batch, now: Instant) {
+    fn batch(&mut self, batch: &Batch, by_clock: bool, now: Instant) {
         if batch.epoch < self.epoch {
             self.fell += 1;
             return;
@@ -162,7 +172,9 @@ impl Room {
                 self.doubled += next.saturating_sub(batch.pos).div_ceil(SLOT);
             }
             (self.epoch, self.since) = (batch.epoch, now);
-            (self.next_pos, self.next_sample) = (None, None);
+            let seamless = by_clock && self.next_pos == Some(batch.pos);
+            self.next_sample = self.next_sample.filter(|_| seamless);
+            self.next_pos = None;
         }
         self.last = now;
         self.broken += u64::from(self.next_pos.is_some_and(|next| next != batch.pos));

@@ -6,6 +6,7 @@ use rustix::process::Signal;
 
 use crate::{
     Options,
+    ears::Ears,
     figures::{Row, Wanted},
     scene::{PATIENCE, Scene},
 };
@@ -14,6 +15,7 @@ use crate::{
 pub(crate) async fn drained(options: &Options) -> anyhow::Result<Vec<Row>> {
     let count = options.drain_rooms;
     let mut scene = Scene::start(options, 1, 2, 1).await?;
+    scene.ears = Ears::by_clock(&scene.fleet.url()).await?;
     // Placed by the clock on the wall: two workers say the same at the same place.
     let params = serde_json::json!({"source": "ramp", "clock": "unix"});
     scene.rooms(count, &params).await?;

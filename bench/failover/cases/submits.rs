@@ -82,7 +82,19 @@ pub(crate) async fn pending(options: &Options) -> anyhow::Result<Vec<Row>> {
         beat.tick().await;
         let spec = spec(&format!("p{number}"), &params, 3_600)?;
         let gateway = scene.gateway.clone();
-        asks.spawn(async move { gateway.submit(&spec).await });
+        asks.spawn(async move {
+            loop {
+                match gateway.submit(&spec).await {
+                    Err(AskError::Refused(refusal))
+                        if refusal.error == RefusalCode::RateLimited =>
+                    {
+                        let wait = Duration::from_millis(refusal.retry_after_ms.max(10));
+                        tokio::time::sleep(wait).await;
+                    }
+                    answer => return answer,
+                }
+            }
+        });
         while let Some(ended) = asks.try_join_next() {
             count(ended?, &mut waits, &mut full)?;
         }
@@ -105,7 +117,7 @@ pub(crate) async fn pending(options: &Options) -> anyhow::Result<Vec<Row>> {
         Wanted::Worst(8.0),
         format!(
             "{empty:.0} MiB empty, {filled:.0} full ({each:.1} kB a task), {highest:.0} at most; \
-             {full} more were refused"
+             {full} more were refused: the queue is full"
         ),
     )])
 }
@@ -113,11 +125,7 @@ pub(crate) async fn pending(options: &Options) -> anyhow::Result<Vec<Row>> {
 fn count<T>(answer: Result<T, AskError>, waits: &mut u32, full: &mut u32) -> anyhow::Result<()> {
     match answer {
         Ok(_) => *waits += 1,
-        Err(AskError::Refused(refusal))
-            if matches!(refusal.error, RefusalCode::QueueFull | RefusalCode::RateLimited) =>
-        {
-            *full += 1;
-        }
+        Err(AskError::Refused(refusal)) if refusal.error == RefusalCode::QueueFull => *full += 1,
         Err(error) => return Err(error.into()),
     }
     Ok(())

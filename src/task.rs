@@ -302,7 +302,7 @@ pub enum TaskState {
     Starting,
     /// The adapter has joined the room.
     Running,
-    /// Being handed over or left.
+    /// Being handed over: its worker begins while another still serves it.
     Draining,
     /// Ended as it should.
     Done,
@@ -325,7 +325,8 @@ impl TaskState {
     ///
     /// From any state that is not terminal it may end `done`, `failed` or
     /// `cancelled`, or go back to `pending` because its worker is gone; it ends
-    /// `expired` only from `pending`.
+    /// `expired` only from `pending`. It is handed over, `draining`, only while
+    /// it runs, and to one worker after the other until one has it.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
         use TaskState::{
@@ -338,8 +339,8 @@ impl TaskState {
             Pending => self != Pending,
             Assigned => self == Pending,
             Starting => self == Assigned,
-            Running => matches!(self, Assigned | Starting),
-            Draining => matches!(self, Assigned | Starting | Running),
+            Running => matches!(self, Assigned | Starting | Draining),
+            Draining => matches!(self, Running | Draining),
             Expired => self == Pending,
             Done | Failed | Cancelled => true,
         }
@@ -362,6 +363,15 @@ impl fmt::Display for TaskState {
     }
 }
 
+/// Who still serves a room while another worker takes it over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handover {
+    /// The worker that gives it away.
+    pub worker: WorkerId,
+    /// The epoch under which it has it.
+    pub epoch: Epoch,
+}
+
 /// A task as the bucket `gateway_tasks` keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskRecord {
@@ -376,6 +386,9 @@ pub struct TaskRecord {
     /// The worker of its last assignment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerId>,
+    /// Who serves it until that worker does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Handover>,
     /// Why it stands there.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
@@ -405,6 +418,10 @@ pub struct RoomRecord {
     /// The worker that serves it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerId>,
+    /// Who may still be in it, and plays into it alone as long as it stands
+    /// here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Handover>,
     /// The epoch of the last claim.
     pub epoch: Epoch,
     /// Where sample 0 of the room's time line lies, µs since the Unix epoch.
@@ -453,6 +470,16 @@ mod tests {
             assert!(all.into_iter().all(|to| !from.may_become(to)));
         }
         assert!(Pending.may_become(Assigned) && !Running.may_become(Expired));
+    }
+
+    #[test]
+    fn a_task_is_handed_over_while_it_runs_and_runs_then() {
+        use TaskState::*;
+        for from in [Pending, Assigned, Starting] {
+            assert!(!from.may_become(Draining), "{from}");
+        }
+        assert!(Running.may_become(Draining) && Draining.may_become(Draining));
+        assert!(Draining.may_become(Running) && Draining.may_become(Pending));
     }
 
     #[test]

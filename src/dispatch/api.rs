@@ -173,6 +173,7 @@ impl Core {
             state: TaskState::Pending,
             epoch: Epoch::default(),
             worker: None,
+            from: None,
             reason: String::new(),
             created_ms: self.now.unix_ms,
             changed_ms: self.now.unix_ms,

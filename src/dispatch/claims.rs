@@ -217,6 +217,7 @@ impl Core {
             room: room.clone(),
             task: Some(record.task.clone()),
             worker: Some(worker.clone()),
+            from: None,
             epoch,
             origin_us: known.map_or(now_us, |known| known.origin_us),
         });

@@ -240,6 +240,7 @@ impl Core {
             pull: record.spec.pull_or_default(),
             push: record.spec.push.clone(),
             origin_us: claim.origin_us,
+            from: record.from.clone(),
         });
         self.plan(&record.task).ask = Ask::Out;
         self.out.push(Output::Assign { worker: worker.clone(), assign });

@@ -132,6 +132,8 @@ pub enum Output {
 pub struct Core {
     about: About,
     phase: WorkerPhase,
+    /// Its process is on its way out: nobody can keep it.
+    leaves: bool,
     load: Load,
     sessions: BTreeMap<TaskId, Session>,
     children: BTreeMap<ChildKey, Child>,
@@ -161,6 +163,7 @@ impl Core {
             about,
             load,
             phase: WorkerPhase::default(),
+            leaves: false,
             sessions: BTreeMap::new(),
             children: BTreeMap::new(),
             epochs: BTreeMap::new(),
@@ -186,9 +189,8 @@ impl Core {
                 out.push(Output::Answer(ticket, accepted()));
             }
             Input::Drain { ticket, undrain } => {
-                self.phase = if undrain { WorkerPhase::Running } else { WorkerPhase::LameDuck };
-                self.news = true;
-                out.push(Output::Answer(ticket, accepted()));
+                let verdict = self.drain(undrain);
+                out.push(Output::Answer(ticket, verdict));
             }
             Input::Claimed { room, epoch } => self.claimed(&room, epoch, now, &mut out),
             Input::Spawned(child) => self.spawned(child, &mut out),
@@ -382,8 +384,18 @@ impl Core {
         }
     }
 
+    fn drain(&mut self, undrain: bool) -> Verdict {
+        if undrain && self.leaves {
+            return refused("it is on its way out", false);
+        }
+        self.phase = if undrain { WorkerPhase::Running } else { WorkerPhase::LameDuck };
+        self.news = true;
+        accepted()
+    }
+
     fn leave(&mut self, out: &mut Vec<Output>) {
         self.phase = WorkerPhase::LameDuck;
+        self.leaves = true;
         let all: Vec<TaskId> = self.sessions.keys().cloned().collect();
         for task in all {
             self.end(&task, out);

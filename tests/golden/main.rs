@@ -18,7 +18,10 @@ mod workers;
 
 use std::fmt::Debug;
 
-use audio_gateway::id::{AdapterName, RoomId, TaskId, TrackId, WorkerId};
+use audio_gateway::{
+    id::{AdapterName, RoomId, TaskId, TrackId, WorkerId},
+    task::{Epoch, Handover},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Holds that `message` is written as `json` and `json` is read as `message`,
@@ -49,6 +52,14 @@ fn room() -> RoomId {
 
 fn worker() -> WorkerId {
     WorkerId::parse("w1").unwrap()
+}
+
+fn w2() -> WorkerId {
+    WorkerId::parse("w2").unwrap()
+}
+
+fn from_w1() -> Handover {
+    Handover { worker: worker(), epoch: Epoch(1_767_225_600_000) }
 }
 
 fn sim() -> AdapterName {

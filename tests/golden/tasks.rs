@@ -8,7 +8,7 @@ use audio_gateway::{
 };
 use serde_json::json;
 
-use crate::{document, golden, read_as, room, sim, task, worker};
+use crate::{document, from_w1, golden, read_as, room, sim, task, w2, worker};
 
 const EPOCH: Epoch = Epoch(1_767_225_600_000);
 
@@ -198,20 +198,22 @@ fn task_states() {
 
 #[test]
 fn task_record() {
+    let runs = TaskRecord {
+        task: task(),
+        spec: spec(),
+        state: TaskState::Running,
+        epoch: EPOCH,
+        worker: Some(worker()),
+        from: None,
+        reason: String::new(),
+        created_ms: 1_767_225_599_900,
+        changed_ms: 1_767_225_600_350,
+        pending_ms: 1_767_225_599_900,
+        started_ms: Some(1_767_225_600_350),
+        cancel: false,
+    };
     golden(
-        &TaskRecord {
-            task: task(),
-            spec: spec(),
-            state: TaskState::Running,
-            epoch: EPOCH,
-            worker: Some(worker()),
-            reason: String::new(),
-            created_ms: 1_767_225_599_900,
-            changed_ms: 1_767_225_600_350,
-            pending_ms: 1_767_225_599_900,
-            started_ms: Some(1_767_225_600_350),
-            cancel: false,
-        },
+        &runs,
         concat!(
             r#"{"task":"call-42","spec":{"id":"call-42","room":"42","sdk":"sim","#,
             r#""params":{"participants":2},"priority":5,"max_duration_s":0,"start_within_s":30},"#,
@@ -220,21 +222,55 @@ fn task_record() {
             r#""pending_ms":1767225599900,"started_ms":1767225600350,"cancel":false}"#
         ),
     );
+    golden(
+        &TaskRecord {
+            state: TaskState::Draining,
+            epoch: Epoch(1_767_225_660_000),
+            worker: Some(w2()),
+            from: Some(from_w1()),
+            reason: "worker w1 is leaving".into(),
+            changed_ms: 1_767_225_660_000,
+            ..runs
+        },
+        concat!(
+            r#"{"task":"call-42","spec":{"id":"call-42","room":"42","sdk":"sim","#,
+            r#""params":{"participants":2},"priority":5,"max_duration_s":0,"start_within_s":30},"#,
+            r#""state":"draining","epoch":1767225660000,"worker":"w2","#,
+            r#""from":{"worker":"w1","epoch":1767225600000},"reason":"worker w1 is leaving","#,
+            r#""created_ms":1767225599900,"changed_ms":1767225660000,"#,
+            r#""pending_ms":1767225599900,"started_ms":1767225600350,"cancel":false}"#
+        ),
+    );
 }
 
 #[test]
 fn room_record() {
+    let claimed = RoomRecord {
+        room: room(),
+        task: Some(task()),
+        worker: Some(worker()),
+        from: None,
+        epoch: EPOCH,
+        origin_us: 1_767_225_599_950_000,
+    };
     golden(
-        &RoomRecord {
-            room: room(),
-            task: Some(task()),
-            worker: Some(worker()),
-            epoch: EPOCH,
-            origin_us: 1_767_225_599_950_000,
-        },
+        &claimed,
         concat!(
             r#"{"room":"42","task":"call-42","worker":"w1","#,
             r#""epoch":1767225600000,"origin_us":1767225599950000}"#
+        ),
+    );
+    golden(
+        &RoomRecord {
+            worker: Some(w2()),
+            from: Some(from_w1()),
+            epoch: Epoch(1_767_225_660_000),
+            ..claimed
+        },
+        concat!(
+            r#"{"room":"42","task":"call-42","worker":"w2","#,
+            r#""from":{"worker":"w1","epoch":1767225600000},"#,
+            r#""epoch":1767225660000,"origin_us":1767225599950000}"#
         ),
     );
 }

@@ -10,7 +10,7 @@ use audio_gateway::{
     task::{Epoch, Kind, Params, Pull},
 };
 
-use crate::{document, golden, read_as, room, sim, task, worker};
+use crate::{document, from_w1, golden, read_as, room, sim, task, worker};
 
 const EPOCH: Epoch = Epoch(1_767_225_600_000);
 
@@ -32,6 +32,7 @@ fn report() -> SessionReport {
         room: room(),
         epoch: EPOCH,
         state: SessionState::Running,
+        heard: true,
         reason: String::new(),
         fault: Fault::Task,
     }
@@ -58,7 +59,7 @@ fn heartbeat() {
             r#""load":{"cores":2.0,"cores_used":0.25,"memory":8589934592,"#,
             r#""memory_used":104857600,"sessions_max":1500,"session_cost":0.005},"#,
             r#""adapters":["sim"],"labels":{"zone":"a"},"#,
-            r#""sessions":[{"task":"call-42","room":"42","epoch":1767225600000,"state":"running"}],"#,
+            r#""sessions":[{"task":"call-42","room":"42","epoch":1767225600000,"state":"running","heard":true}],"#,
             r#""time_ms":1767225660000}"#
         ),
     );
@@ -110,22 +111,33 @@ fn session_states() {
 
 #[test]
 fn assign() {
+    let first = Assign {
+        task: task(),
+        room: room(),
+        epoch: EPOCH,
+        sdk: sim(),
+        params: Params(serde_json::from_str(r#"{"participants":2}"#).unwrap()),
+        pull: Some(Pull::default()),
+        push: None,
+        origin_us: 1_767_225_599_950_000,
+        from: None,
+    };
     golden(
-        &Assign {
-            task: task(),
-            room: room(),
-            epoch: EPOCH,
-            sdk: sim(),
-            params: Params(serde_json::from_str(r#"{"participants":2}"#).unwrap()),
-            pull: Some(Pull::default()),
-            push: None,
-            origin_us: 1_767_225_599_950_000,
-        },
+        &first,
         concat!(
             r#"{"task":"call-42","room":"42","epoch":1767225600000,"sdk":"sim","#,
             r#""params":{"participants":2},"#,
             r#""pull":{"participants":true,"roles":[],"mix":[],"batch_frames":10,"record":false},"#,
             r#""origin_us":1767225599950000}"#
+        ),
+    );
+    golden(
+        &Assign { epoch: Epoch(1_767_225_660_000), from: Some(from_w1()), ..first },
+        concat!(
+            r#"{"task":"call-42","room":"42","epoch":1767225660000,"sdk":"sim","#,
+            r#""params":{"participants":2},"#,
+            r#""pull":{"participants":true,"roles":[],"mix":[],"batch_frames":10,"record":false},"#,
+            r#""origin_us":1767225599950000,"from":{"worker":"w1","epoch":1767225600000}}"#
         ),
     );
 }
@@ -182,7 +194,7 @@ fn inventory() {
         &Inventory { worker: worker(), sessions: vec![report()] },
         concat!(
             r#"{"worker":"w1","sessions":[{"task":"call-42","room":"42","#,
-            r#""epoch":1767225600000,"state":"running"}]}"#
+            r#""epoch":1767225600000,"state":"running","heard":true}]}"#
         ),
     );
 }
@@ -191,6 +203,7 @@ fn inventory() {
 fn session_that_ended() {
     let failed = SessionReport {
         state: SessionState::Failed,
+        heard: false,
         reason: "the adapter left: token expired".into(),
         ..report()
     };

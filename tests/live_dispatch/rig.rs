@@ -171,6 +171,7 @@ async fn work(link: Link, id: WorkerId, sessions: Sessions) {
                         room: assign.room,
                         epoch: assign.epoch,
                         state: SessionState::Running,
+                        heard: true,
                         reason: String::new(),
                         fault: Fault::Task,
                     };

@@ -132,6 +132,7 @@ pub(crate) fn assignment(room: &str, epoch: u64, params: serde_json::Value) -> A
         pull: Some(Pull::default()),
         push: None,
         origin_us: unix_us(),
+        from: None,
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{AdapterName, DispatcherId, RoomId, TaskId, WorkerId},
-    task::{Epoch, Kind, Params, Pull, Push},
+    task::{Epoch, Handover, Kind, Params, Pull, Push},
 };
 
 /// Whether a worker takes rooms.
@@ -130,6 +130,10 @@ pub struct SessionReport {
     pub epoch: Epoch,
     /// Where it stands.
     pub state: SessionState,
+    /// Whether its audio is on the bus. One that only plays is heard as soon as
+    /// it has joined.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub heard: bool,
     /// Why it ended.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
@@ -186,6 +190,9 @@ pub struct Assign {
     pub push: Option<Push>,
     /// The room's time origin, µs since the Unix epoch.
     pub origin_us: i64,
+    /// Who serves the room until this assignment does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Handover>,
 }
 
 impl Assign {

@@ -203,6 +203,7 @@ fn what_a_predecessor_gave_away_is_awaited_and_then_claimed_anew() {
         room: RoomId::parse("42").unwrap(),
         task: Some(id("t1")),
         worker: Some(worker("w1")),
+        from: None,
         epoch: Epoch(7),
         origin_us: 0,
     };
@@ -228,6 +229,7 @@ fn a_claim_without_its_task_is_made_again() {
         room: RoomId::parse("42").unwrap(),
         task: Some(id("t1")),
         worker: Some(worker("w9")),
+        from: None,
         epoch: Epoch(7),
         origin_us: 0,
     };

@@ -207,6 +207,7 @@ pub(super) fn beat(name: &str, seq: u64, sessions: &[(&str, u64, SessionState)])
         room: RoomId::parse("42").unwrap(),
         epoch: Epoch(*epoch),
         state: *state,
+        heard: false,
         reason: String::new(),
         fault: Fault::Task,
     };
@@ -239,6 +240,7 @@ pub(super) fn order(task: &str, room: &str, epoch: u64) -> Box<Assign> {
         params: spec.params,
         push: None,
         origin_us: 0,
+        from: None,
     })
 }
 
@@ -283,6 +285,7 @@ pub(super) fn pending(task: &str) -> TaskRecord {
         state: TaskState::Pending,
         epoch: Epoch(0),
         worker: None,
+        from: None,
         reason: String::new(),
         created_ms: 0,
         changed_ms: 0,

@@ -146,6 +146,7 @@ impl Session {
             room: self.assign.room.clone(),
             epoch: self.assign.epoch,
             state: self.state,
+            heard: false,
             reason: self.reason.clone(),
             fault: self.fault,
         }

@@ -32,6 +32,7 @@ fn assign(id: &str, room: &str, epoch: u64) -> Input {
         pull: None,
         push: None,
         origin_us: 0,
+        from: None,
     };
     Input::Assign { ticket: Ticket(9), assign: Box::new(assign), fit: Ok(()) }
 }
@@ -371,6 +372,19 @@ fn a_process_that_starts_after_its_session_ended_leaves_again() {
         core.handle(Input::Spawned(child), now),
         [Output::Attach(child, session), Output::Leave(child, session)]
     );
+}
+
+#[test]
+fn who_is_drained_takes_rooms_again_when_told_so_unless_it_leaves() {
+    let now = Instant::now();
+    let mut core = core(now);
+    let drain = |undrain| Input::Drain { ticket: Ticket(9), undrain };
+    core.handle(drain(false), now);
+    assert_eq!(core.handle(drain(true), now), [yes()]);
+    assert_eq!(core.heartbeat(0).phase, WorkerPhase::Running);
+    assert!(core.handle(assign("t1", "a", 1), now).contains(&yes()));
+    core.handle(Input::Leave, now);
+    assert_eq!(no(&core.handle(drain(true), now)).0, "it is on its way out");
 }
 
 #[test]

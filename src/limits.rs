@@ -262,6 +262,23 @@ pub const WRITE_RETRY: Duration = Duration::from_millis(200);
 pub const BUCKET_LOOK: Duration = Duration::from_secs(1);
 /// Rooms claimed at a time: writes that wait for the store.
 pub const CLAIMS_MAX: usize = 64;
+/// Rooms handed over at a time: so many adapters start beside those that run.
+pub const HANDOVERS_MAX: usize = 64;
+/// A successor that runs for so long and has put nothing on the bus counts as
+/// heard: its room has no track. Accepted, joined and this are 16 s.
+pub const HEARD_WITHIN: Duration = Duration::from_secs(5);
+/// How long a worker that is asked to end waits until others have its rooms,
+/// unless told otherwise: orchestrators kill after 30 s, and adapters leave
+/// within [`LEAVE_TIMEOUT`].
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+/// How often it says meanwhile what it waits for.
+pub const RETIRE_TELL: Duration = Duration::from_secs(5);
+/// How long it stays after its last room was taken over, for subscribers that
+/// missed the last of its batches: they ask within a few round trips.
+pub const LEAVE_LINGER: Duration = Duration::from_secs(1);
+/// How often a worker looks whether it may play into a room that another one
+/// is leaving: so long may nobody play.
+pub const HOLD_LOOK: Duration = Duration::from_millis(100);
 /// How often the whole queue is looked through for tasks that fit now.
 pub const PLACE_EVERY: Duration = Duration::from_millis(200);
 /// A task that waits this long has the reason written into it …

@@ -406,6 +406,20 @@ pub struct TaskRecord {
     pub cancel: bool,
 }
 
+impl TaskRecord {
+    /// The workers that may have a session of it.
+    pub fn workers(&self) -> impl Iterator<Item = &WorkerId> {
+        self.worker.iter().chain(self.from.iter().map(|from| &from.worker))
+    }
+
+    /// Who serves its room until somebody takes it over.
+    #[must_use]
+    pub fn holder(&self) -> Option<Handover> {
+        let last = || Some(Handover { worker: self.worker.clone()?, epoch: self.epoch });
+        self.from.clone().or_else(last)
+    }
+}
+
 /// A room as the bucket `gateway_rooms` keeps it: the claim on it. Whoever
 /// writes this record by compare-and-set has the room.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -475,9 +489,7 @@ mod tests {
     #[test]
     fn a_task_is_handed_over_while_it_runs_and_runs_then() {
         use TaskState::*;
-        for from in [Pending, Assigned, Starting] {
-            assert!(!from.may_become(Draining), "{from}");
-        }
+        assert!([Pending, Assigned, Starting].into_iter().all(|it| !it.may_become(Draining)));
         assert!(Running.may_become(Draining) && Draining.may_become(Draining));
         assert!(Draining.may_become(Running) && Draining.may_become(Pending));
     }

@@ -91,7 +91,8 @@ impl Fleet {
         // full machine sounds like is what is measured.
         for index in 0..options.workers {
             let id = format!("bench-{index}");
-            workers.push(program("worker", &["--id", &id, "--cores", "64"])?);
+            workers
+                .push(program("worker", &["--id", &id, "--cores", "64", "--drain-timeout", "0"])?);
         }
         Ok(Self {
             url: url.clone(),

@@ -1,7 +1,7 @@
 //! The program `worker`: configuration and signals around
 //! [`audio_gateway::worker`].
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use audio_gateway::{
     bus::BusOptions,
@@ -30,6 +30,10 @@ struct Arguments {
     /// Cores it may fill; what its cgroup or host has, unless set
     #[arg(long, env = "WORKER_CORES", value_parser = cores)]
     cores: Option<f64>,
+    /// Seconds others have to take its rooms over when it is asked to end
+    #[arg(long, env = "WORKER_DRAIN_TIMEOUT", value_parser = seconds,
+          default_value_t = limits::DRAIN_TIMEOUT.as_secs_f64())]
+    drain_timeout: f64,
     #[command(flatten)]
     bus: BusOptions,
 }
@@ -38,6 +42,13 @@ fn cores(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(cores) if cores > 0.0 && cores <= 10_000.0 => Ok(cores),
         _ => Err("use a number of cores above 0, as 2 or 1.5".to_owned()),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("use seconds from 0 to 86400".to_owned()),
     }
 }
 
@@ -59,7 +70,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let worker = arguments.id.or(file.worker.id.clone()).unwrap_or_else(made_up);
     let sessions_max =
         arguments.max_sessions.or(file.worker.max_sessions).unwrap_or(limits::SESSIONS_MAX);
-    let options = Options { worker, bus: arguments.bus, file, sessions_max };
+    let drain_timeout = Duration::from_secs_f64(arguments.drain_timeout);
+    let options = Options { worker, bus: arguments.bus, file, sessions_max, drain_timeout };
     // One thread: what it does is short, and the audio has its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

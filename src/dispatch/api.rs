@@ -134,7 +134,7 @@ impl Core {
             }
             (Want::Cancel { wrote, .. }, Some(record)) if record.state.is_terminal() => {
                 // The leader revokes too; this is the shorter way.
-                if *wrote && let Some(worker) = &record.worker {
+                for worker in record.workers().filter(|_| *wrote) {
                     let reason = format!("the task is {}", record.state);
                     self.revoke(worker, task, record.epoch, reason);
                 }

@@ -18,7 +18,7 @@ use crate::{
     bus::messages::WorkerPhase,
     id::{RoomId, TaskId, WorkerId},
     limits,
-    task::{RoomRecord, TaskRecord, TaskState},
+    task::{Handover, RoomRecord, TaskRecord, TaskState},
 };
 
 /// Whether a room may be claimed.
@@ -36,7 +36,7 @@ impl Core {
     /// Has the whole queue looked through soon: there may be room again, or
     /// another reason why there is none.
     pub(super) fn room_again(&mut self) {
-        if self.index.queue().is_empty() {
+        if self.index.queue().is_empty() && self.moving.turns.is_empty() {
             return;
         }
         let at = self.places.rest_until.map_or(self.now.at, |at| at.max(self.now.at));
@@ -46,6 +46,7 @@ impl Core {
     /// Looks through the whole queue, and not again for a while.
     pub(super) fn look_through(&mut self) {
         self.places.look_through();
+        self.moving.due = !self.moving.turns.is_empty();
         self.places.rest_until = Some(self.now.at + limits::PLACE_EVERY);
     }
 
@@ -70,14 +71,14 @@ impl Core {
             }
             let free = free.get_or_insert_with(|| self.free_places());
             let tried = std::mem::take(&mut self.plan(&task).tried);
-            match self.find(&record, free, &tried) {
+            match self.find(&record, free, &tried, None) {
                 Ok(worker) => {
                     self.plan(&task).tried = tried;
                     let need = self.need(&worker, &record);
                     if let Some(left) = free.get_mut(&worker) {
                         left.take(&need);
                     }
-                    self.claim(&record, worker);
+                    self.claim(&record, worker, None);
                 }
                 Err(why) => {
                     let why = self.why(why, &record.spec.sdk);
@@ -144,14 +145,17 @@ impl Core {
         if !other.state.is_terminal() {
             return Access::Taken(owner);
         }
-        let still = other.worker.as_ref().and_then(|worker| self.leaving(worker, other));
+        let last = other.worker.clone().map(|worker| Handover { worker, epoch: other.epoch });
+        let named = self.rooms.get(room).and_then(|room| room.from.clone());
+        let holders = [last, other.from.clone(), named].into_iter().flatten();
+        let still = holders.filter_map(|holder| self.leaving(&owner, &holder)).max();
         still.map_or(Access::Free, Access::Leaving)
     }
 
     /// Until when at most a worker may still be leaving a task that ended.
-    fn leaving(&self, worker: &WorkerId, record: &TaskRecord) -> Option<Instant> {
-        let worker = self.workers.get(worker).filter(|worker| !worker.gone)?;
-        let session = worker.sessions.get(&(record.task.clone(), record.epoch))?;
+    fn leaving(&self, task: &TaskId, holder: &Handover) -> Option<Instant> {
+        let worker = self.workers.get(&holder.worker).filter(|worker| !worker.gone)?;
+        let session = worker.sessions.get(&(task.clone(), holder.epoch))?;
         let until = session.over.unwrap_or(self.now.at) + limits::ROOM_LEAVING;
         (!session.report.state.is_ended() && until > self.now.at).then_some(until)
     }
@@ -179,12 +183,13 @@ impl Core {
         self.workers.keys().filter_map(left).collect()
     }
 
-    /// A place for a task.
-    fn find(
+    /// A place for a task, but not where it leaves.
+    pub(super) fn find(
         &self,
         record: &TaskRecord,
         free: &BTreeMap<WorkerId, Budget>,
         tried: &[WorkerId],
+        leaver: Option<&WorkerId>,
     ) -> Result<WorkerId, NoPlace> {
         let offers: Vec<Offer<'_>> = free
             .iter()
@@ -195,7 +200,7 @@ impl Core {
                     worker,
                     adapters: &beat.adapters,
                     labels: &beat.labels,
-                    leaving: beat.phase == WorkerPhase::LameDuck,
+                    leaving: beat.phase == WorkerPhase::LameDuck || leaver == Some(worker),
                     quarantined: self.quarantined(worker, &record.spec.sdk).is_some(),
                     tried: tried.contains(worker),
                     free: left.count(&need),
@@ -206,7 +211,8 @@ impl Core {
         place(want, &offers).cloned()
     }
 
-    fn claim(&mut self, record: &TaskRecord, worker: WorkerId) {
+    /// Claims a room for a worker, and `from` another where that serves it.
+    pub(super) fn claim(&mut self, record: &TaskRecord, worker: WorkerId, from: Option<Handover>) {
         let room = record.spec.room.clone();
         let known = self.rooms.get(&room);
         let last = known.map_or(record.epoch, |known| known.epoch).max(record.epoch);
@@ -217,13 +223,14 @@ impl Core {
             room: room.clone(),
             task: Some(record.task.clone()),
             worker: Some(worker.clone()),
-            from: None,
+            from: from.clone(),
             epoch,
             origin_us: known.map_or(now_us, |known| known.origin_us),
         });
         let expected = self.rooms.write(&room, next.clone());
         self.out.push(Output::Put { record: Record::Room(next), expected });
-        self.claims.insert(record.task.clone(), Claim { room, worker, epoch, granted: false });
+        self.claims
+            .insert(record.task.clone(), Claim { room, worker, epoch, from, granted: false });
     }
 
     /// A write or a read of a room's key has ended: its claim is granted or void.

@@ -17,7 +17,7 @@ use super::{
     io::{Input, Key, Now, Outcome, Output, Record, Shelf},
     memory::{Claim, Plan, Timer, Waiting, Worker},
     quarantine::Quarantine,
-    queue::Places,
+    queue::{Moving, Places},
     table::{Change, End, Table},
     timers::Timers,
     waits::PlaceTimes,
@@ -51,6 +51,7 @@ pub struct Core {
     pub(super) plans: BTreeMap<TaskId, Plan>,
     pub(super) claims: BTreeMap<TaskId, Claim>,
     pub(super) places: Places,
+    pub(super) moving: Moving,
     pub(super) quarantine: Quarantine,
     pub(super) revoking: BTreeSet<(WorkerId, TaskId)>,
     pub(super) calls: BTreeMap<TaskId, Vec<Waiting>>,
@@ -84,6 +85,7 @@ impl Core {
             plans: BTreeMap::new(),
             claims: BTreeMap::new(),
             places: Places::default(),
+            moving: Moving::default(),
             quarantine: Quarantine::default(),
             revoking: BTreeSet::new(),
             calls: BTreeMap::new(),
@@ -170,6 +172,7 @@ impl Core {
             self.step(&task);
         }
         self.place();
+        self.place_successors();
     }
 
     /// Has a task stepped before this input is done with.
@@ -248,6 +251,7 @@ impl Core {
         self.plans.clear();
         self.claims.clear();
         self.places.clear();
+        self.moving = Moving::default();
         self.workers.values_mut().for_each(Worker::absolve);
     }
 
@@ -399,7 +403,11 @@ impl Core {
             }
         }
         self.touch(task);
-        if let Some(worker) = after.or(before).and_then(|record| record.worker.clone()) {
+        let ended_handover = before.is_some_and(|old| old.from.is_some());
+        self.moving.due |= ended_handover && !self.moving.turns.is_empty();
+        let left = before.and_then(|old| old.from.as_ref()).map(|from| &from.worker);
+        let workers = after.or(before).into_iter().flat_map(TaskRecord::workers).chain(left);
+        for worker in workers.cloned().collect::<BTreeSet<_>>() {
             self.review_task(&worker, task);
         }
     }

@@ -20,6 +20,7 @@ pub(super) struct Index {
     by_room: BTreeMap<RoomId, BTreeSet<TaskId>>,
     by_worker: BTreeMap<WorkerId, BTreeSet<TaskId>>,
     queue: BTreeSet<Turn>,
+    moving: BTreeSet<TaskId>,
     ended: BTreeSet<(u64, TaskId)>,
     states: BTreeMap<TaskState, usize>,
 }
@@ -49,8 +50,13 @@ impl Index {
         self.by_room.entry(record.spec.room.clone()).or_default().insert(task.clone());
         if record.state == TaskState::Pending {
             self.queue.insert(Turn::of(record));
-        } else if let Some(worker) = &record.worker {
+            return;
+        }
+        for worker in record.workers() {
             self.by_worker.entry(worker.clone()).or_default().insert(task.clone());
+        }
+        if record.from.is_some() {
+            self.moving.insert(task.clone());
         }
     }
 
@@ -63,9 +69,12 @@ impl Index {
         remove_from(&mut self.by_room, &record.spec.room, task);
         if record.state == TaskState::Pending {
             self.queue.remove(&Turn::of(record));
-        } else if let Some(worker) = &record.worker {
+            return;
+        }
+        for worker in record.workers() {
             remove_from(&mut self.by_worker, worker, task);
         }
+        self.moving.remove(task);
     }
 
     /// The tasks of a room that have not ended.
@@ -73,7 +82,7 @@ impl Index {
         self.by_room.get(room).into_iter().flatten()
     }
 
-    /// The tasks a worker has.
+    /// The tasks a worker has, and those it hands over.
     pub(super) fn of_worker(&self, worker: &WorkerId) -> impl Iterator<Item = &TaskId> {
         self.by_worker.get(worker).into_iter().flatten()
     }
@@ -91,6 +100,11 @@ impl Index {
     /// How many tasks are in each state that is not empty.
     pub(super) fn states(&self) -> &BTreeMap<TaskState, usize> {
         &self.states
+    }
+
+    /// The tasks that are being handed over.
+    pub(super) fn moving(&self) -> &BTreeSet<TaskId> {
+        &self.moving
     }
 
     /// The tasks that have ended, by when.

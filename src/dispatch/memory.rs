@@ -15,7 +15,7 @@ use crate::{
     bus::messages::{Heartbeat, SessionReport, Verdict},
     id::{RoomId, TaskId, WorkerId},
     limits,
-    task::{Epoch, TaskSpec},
+    task::{Epoch, Handover, TaskSpec},
 };
 
 /// What waits for a moment.
@@ -51,6 +51,12 @@ pub(super) struct Plan {
     pub(super) rests_until: Option<Instant>,
     /// How often it rested since it last ran: the rests grow.
     pub(super) rests: u32,
+    /// Why the successor of this epoch does not come: another is wanted.
+    pub(super) lost: Option<String>,
+    /// What is known of the session that its room is taken from.
+    pub(super) old: Option<Old>,
+    /// When something about a hand-over is due.
+    pub(super) look: Option<Instant>,
     /// When its room counts as left by its last task, whatever is reported.
     pub(super) room_left: Option<Instant>,
     /// The owner of its room that turned out not to exist.
@@ -97,7 +103,20 @@ impl Plan {
         self.missing = None;
         self.waits = None;
         self.tell_at = None;
+        self.lost = None;
+        self.look = None;
     }
+}
+
+/// A session that a room is taken from, as far as it was looked at.
+#[derive(Debug)]
+pub(super) struct Old {
+    pub(super) of: Handover,
+    /// When it was looked for first, and its worker's heartbeats until then.
+    pub(super) since: Instant,
+    pub(super) beats: u64,
+    /// Its worker reported it: once it does so no more, it is gone.
+    pub(super) seen: bool,
 }
 
 /// A claim on a room that is under way.
@@ -106,6 +125,8 @@ pub(super) struct Claim {
     pub(super) room: RoomId,
     pub(super) worker: WorkerId,
     pub(super) epoch: Epoch,
+    /// Who serves the room meanwhile.
+    pub(super) from: Option<Handover>,
     /// Whether the room's record is written.
     pub(super) granted: bool,
 }
@@ -117,6 +138,8 @@ pub(super) struct Worker {
     /// because a task's record names it.
     pub(super) beat: Option<Heartbeat>,
     pub(super) heard: Instant,
+    /// Its heartbeats so far.
+    pub(super) beats: u64,
     /// Taken for gone, by us as leader.
     pub(super) gone: bool,
     /// What it last reported.
@@ -140,6 +163,8 @@ pub(super) struct Worker {
 pub(super) struct Session {
     pub(super) report: SessionReport,
     pub(super) since: Instant,
+    /// Since when it runs.
+    pub(super) runs: Option<Instant>,
     /// Since when it should be left.
     pub(super) over: Option<Instant>,
     /// How its start went was taken note of.
@@ -151,6 +176,7 @@ impl Worker {
         Self {
             beat: None,
             heard: now,
+            beats: 0,
             gone: false,
             sessions: BTreeMap::new(),
             unseen: BTreeSet::new(),

@@ -12,6 +12,7 @@ pub mod capacity;
 mod claims;
 pub mod core;
 mod figures;
+mod handover;
 mod index;
 pub mod io;
 pub mod lease;

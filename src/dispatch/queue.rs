@@ -78,6 +78,14 @@ pub(super) struct Places {
     pub(super) looks: u64,
 }
 
+/// The tasks that run and want a successor.
+#[derive(Debug, Default)]
+pub(super) struct Moving {
+    pub(super) turns: BTreeSet<Turn>,
+    /// They are worth a look.
+    pub(super) due: bool,
+}
+
 /// The tasks of a class that wait.
 #[derive(Debug, Default)]
 struct Waiting {

@@ -17,7 +17,8 @@ use crate::{
 };
 
 impl Core {
-    /// Writes a task's next record, and its event where the state changes.
+    /// Writes a task's next record, and its event where the state or the
+    /// assignment changes.
     pub(super) fn change(
         &mut self,
         record: &TaskRecord,
@@ -34,7 +35,7 @@ impl Core {
         next.state = state;
         reason.clone_into(&mut next.reason);
         more(&mut next);
-        if state != record.state {
+        if state != record.state || next.epoch != record.epoch {
             next.changed_ms = self.now.unix_ms;
             self.events.insert(next.task.clone(), self.event(&next));
         }

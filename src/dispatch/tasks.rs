@@ -15,6 +15,18 @@ use crate::{
     task::{TaskRecord, TaskState},
 };
 
+/// What became of a task that was given to a worker.
+pub(super) enum Taken {
+    /// It may still take it.
+    Waits,
+    /// It refuses, as every worker would.
+    Wrong(String),
+    /// Another is to be asked.
+    Refused(String),
+    /// It had it, or may have had it, and has it no more.
+    Lost(String),
+}
+
 impl Core {
     /// Does what comes next for a task.
     pub(super) fn step(&mut self, task: &TaskId) {
@@ -99,18 +111,20 @@ impl Core {
         self.tell_why(record);
     }
 
-    /// Has a task that waits stepped again when something about it is due.
+    /// Has a task stepped again when something about it is due.
     pub(super) fn wake(&mut self, task: &TaskId) {
         let now = self.now.at;
         let Some(plan) = self.plans.get(task) else { return };
-        let next = [
+        let moments = [
             plan.expires.map(|(_, at)| at),
+            plan.ends.map(|(_, at)| at),
             plan.rests_until,
             plan.room_left,
+            plan.look,
             plan.waits.as_ref().map(|(_, since)| *since + limits::WAIT_REASON_AFTER),
             plan.tell_at,
         ];
-        let next = next.into_iter().flatten().filter(|at| *at > now).min();
+        let next = moments.into_iter().flatten().filter(|at| *at > now).min();
         self.timers.set(Timer::Task(task.clone()), next);
     }
 
@@ -133,6 +147,9 @@ impl Core {
     }
 
     fn step_given(&mut self, record: &TaskRecord) {
+        if self.is_claimed_on(record) {
+            return;
+        }
         let ours = self.claims.remove(&record.task);
         let Some(worker) = record.worker.clone() else {
             return self.requeue(record, "it was given to nobody");
@@ -141,40 +158,69 @@ impl Core {
         if ends.is_some_and(|at| at <= self.now.at) {
             return self.change(record, TaskState::Done, "its max_duration_s is over", |_| ());
         }
-        self.timers.set(Timer::Task(record.task.clone()), ends);
-        if self.workers.get(&worker).is_some_and(|worker| worker.gone) {
-            return self.requeue(record, &format!("worker {worker} is gone"));
-        }
-        let claimed = self.rooms.get(&record.spec.room).map(|room| room.epoch);
-        if claimed > Some(record.epoch) && !self.rooms.is_busy(&record.spec.room) {
-            return self.requeue(record, "its room was claimed again");
-        }
         if ours.is_some_and(|claim| claim.granted && claim.epoch == record.epoch) {
             self.plan(&record.task).ask = Ask::Due;
         }
-        match self.report(record) {
-            Some(report) => {
-                self.plan(&record.task).missing = None;
-                match (report.state, record.state) {
-                    (SessionState::Failed, _) if report.fault.may_go_elsewhere() => {
-                        self.start_failed(record, &worker, &report.reason);
-                    }
-                    (SessionState::Done | SessionState::Failed, _) => self.end_as(record, &report),
-                    (SessionState::Starting, TaskState::Assigned) => {
-                        self.change(record, TaskState::Starting, "", |_| ());
-                    }
-                    (SessionState::Running, TaskState::Assigned | TaskState::Starting) => {
-                        let now = self.now.unix_ms;
-                        self.plan(&record.task).started();
-                        self.change(record, TaskState::Running, "", |next| {
-                            next.started_ms.get_or_insert(now);
-                        });
-                    }
-                    _ => (),
+        self.plan(&record.task).look = None;
+        match &record.from {
+            Some(from) => self.step_handover(record, from),
+            None => self.step_alone(record, &worker),
+        }
+        self.wake(&record.task);
+    }
+
+    /// A task that one worker has, or is to have.
+    fn step_alone(&mut self, record: &TaskRecord, worker: &WorkerId) {
+        if self.workers.get(worker).is_some_and(|worker| worker.gone) {
+            return self.requeue(record, &format!("worker {worker} is gone"));
+        }
+        let room = &record.spec.room;
+        let claimed = self.rooms.get(room).map(|room| room.epoch);
+        if claimed > Some(record.epoch) && !self.rooms.is_busy(room) && !self.is_offered(record) {
+            return self.requeue(record, "its room was claimed again");
+        }
+        self.close_handover(record);
+        let Some(report) = self.report(record) else {
+            return match record.state {
+                TaskState::Assigned | TaskState::Draining => self.await_worker(record, worker),
+                _ if self.is_missed(record) => {
+                    self.requeue(record, &format!("worker {worker} lost it"));
                 }
+                _ => (),
+            };
+        };
+        self.plan(&record.task).missing = None;
+        match (report.state, record.state) {
+            (SessionState::Failed, _) if report.fault.may_go_elsewhere() => {
+                self.start_failed(record, worker, &report.reason);
             }
-            None if record.state == TaskState::Assigned => self.ask(record, &worker),
-            None => self.miss(record, &worker),
+            (SessionState::Done | SessionState::Failed, _) => self.end_as(record, &report),
+            (SessionState::Starting, TaskState::Assigned) => {
+                self.change(record, TaskState::Starting, "", |_| ());
+            }
+            (
+                SessionState::Running,
+                TaskState::Assigned | TaskState::Starting | TaskState::Draining,
+            ) => {
+                let now = self.now.unix_ms;
+                self.plan(&record.task).started();
+                self.change(record, TaskState::Running, "", |next| {
+                    next.started_ms.get_or_insert(now);
+                });
+            }
+            _ => self.seek_successor(record),
+        }
+    }
+
+    fn await_worker(&mut self, record: &TaskRecord, worker: &WorkerId) {
+        match self.ask(record, worker) {
+            Taken::Waits => (),
+            Taken::Wrong(reason) => self.change(record, TaskState::Failed, &reason, |_| ()),
+            Taken::Refused(reason) => {
+                self.try_another(&record.task, worker);
+                self.requeue(record, &reason);
+            }
+            Taken::Lost(reason) => self.requeue(record, &reason),
         }
     }
 
@@ -196,41 +242,47 @@ impl Core {
     /// is asked for once, by whoever made its claim: a worker that was restarted
     /// in between would else begin it a second time. Whoever finds it given away
     /// waits for the report, and claims anew where none comes.
-    fn ask(&mut self, record: &TaskRecord, worker: &WorkerId) {
+    pub(super) fn ask(&mut self, record: &TaskRecord, worker: &WorkerId) -> Taken {
         let judges = self.judges_from <= self.now.at;
         match std::mem::take(&mut self.plan(&record.task).ask) {
-            Ask::Due => self.give(record, worker),
-            Ask::Out => self.plan(&record.task).ask = Ask::Out,
-            Ask::No => self.miss(record, worker),
-            Ask::Said(Ok(verdict)) if verdict.accepted => self.miss(record, worker),
+            Ask::Due if self.claim_stands(record) => {
+                self.give(record, worker);
+                return Taken::Waits;
+            }
+            Ask::Due => return Taken::Lost("its room's claim is lost".to_owned()),
+            Ask::Out => {
+                self.plan(&record.task).ask = Ask::Out;
+                return Taken::Waits;
+            }
+            Ask::No => (),
+            Ask::Said(Ok(verdict)) if verdict.accepted => (),
             Ask::Said(Ok(verdict)) if verdict.fatal => {
-                let reason = format!("worker {worker}: {}", shortened(&verdict.reason));
-                self.change(record, TaskState::Failed, &reason, |_| ());
+                return Taken::Wrong(format!("worker {worker}: {}", shortened(&verdict.reason)));
             }
             Ask::Said(Ok(verdict)) => {
-                self.try_another(&record.task, worker);
-                let reason = format!("worker {worker} refused: {}", shortened(&verdict.reason));
-                self.requeue(record, &reason);
+                let reason = shortened(&verdict.reason);
+                return Taken::Refused(format!("worker {worker} refused: {reason}"));
             }
             // Our own connection may be at fault: it shows whether it heard us.
-            Ask::Said(Err(_)) if !judges => self.miss(record, worker),
+            Ask::Said(Err(_)) if !judges => (),
             Ask::Said(Err(why)) => {
                 self.unanswered(record, worker, why);
-                self.try_another(&record.task, worker);
                 let how = match why {
                     NoAnswer::NoResponder => "is not there",
                     NoAnswer::TimedOut => "did not answer in time",
                 };
-                self.requeue(record, &format!("worker {worker} {how}"));
+                return Taken::Refused(format!("worker {worker} {how}"));
             }
+        }
+        match self.is_missed(record) {
+            true => Taken::Lost(format!("worker {worker} lost it")),
+            false => Taken::Waits,
         }
     }
 
     fn give(&mut self, record: &TaskRecord, worker: &WorkerId) {
         let room = &record.spec.room;
-        let Some(claim) = self.rooms.get(room).filter(|_| self.claim_stands(record)) else {
-            return self.requeue(record, "its room's claim is lost");
-        };
+        let Some(claim) = self.rooms.get(room) else { return };
         let assign = Box::new(Assign {
             task: record.task.clone(),
             room: room.clone(),
@@ -268,14 +320,11 @@ impl Core {
         }
     }
 
-    /// The worker beats and does not report the task.
-    fn miss(&mut self, record: &TaskRecord, worker: &WorkerId) {
+    /// Whether the worker has beaten for long enough without reporting the task.
+    fn is_missed(&mut self, record: &TaskRecord) -> bool {
         let now = self.now.at;
         let (since, beats) = *self.plan(&record.task).missing.get_or_insert((now, 0));
-        let over = since + limits::SESSION_MISSING;
-        if over <= now && beats >= 2 {
-            self.requeue(record, &format!("worker {worker} lost it"));
-        }
+        since + limits::SESSION_MISSING <= now && beats >= 2
     }
 
     /// A heartbeat came that does not report the task.
@@ -298,7 +347,7 @@ impl Core {
     }
 
     /// What the worker last said about the task's last assignment.
-    fn report(&self, record: &TaskRecord) -> Option<SessionReport> {
+    pub(super) fn report(&self, record: &TaskRecord) -> Option<SessionReport> {
         let worker = self.workers.get(record.worker.as_ref()?)?;
         // The last words of somebody who is silent are no reason to go back.
         if worker.gone || (record.state == TaskState::Pending && !self.is_lively(worker)) {
@@ -308,7 +357,7 @@ impl Core {
         Some(worker.sessions.get(&key)?.report.clone())
     }
 
-    fn end_as(&mut self, record: &TaskRecord, report: &SessionReport) {
+    pub(super) fn end_as(&mut self, record: &TaskRecord, report: &SessionReport) {
         let end = match report.state {
             SessionState::Failed => TaskState::Failed,
             _ => TaskState::Done,
@@ -320,7 +369,10 @@ impl Core {
     pub(super) fn requeue(&mut self, record: &TaskRecord, reason: &str) {
         let now = self.now.unix_ms;
         let since = if record.state == TaskState::Assigned { record.pending_ms } else { now };
-        self.change(record, TaskState::Pending, reason, |next| next.pending_ms = since);
+        self.change(record, TaskState::Pending, reason, |next| {
+            next.pending_ms = since;
+            next.from = None;
+        });
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::{
     core::Core,
+    handover::is_lame_duck,
     io::{NoAnswer, Output},
     memory::{Session, Timer, Worker},
 };
@@ -12,7 +13,7 @@ use crate::{
     bus::messages::{Heartbeat, Revoke, SessionState, WorkerView, Workers},
     id::{TaskId, WorkerId},
     limits,
-    task::{Epoch, TaskRecord, TaskState},
+    task::{Epoch, Handover, TaskRecord, TaskState},
 };
 
 /// Former lives of a worker that are remembered, so that a heartbeat of theirs
@@ -80,11 +81,14 @@ impl Core {
             let key = (report.task.clone(), report.epoch);
             let before = old.remove(&key);
             let (since, over) = before.as_ref().map_or((now, None), |s| (s.since, s.over));
+            let runs = before.as_ref().and_then(|s| s.runs);
+            let runs = runs.or((report.state == SessionState::Running).then_some(now));
             let noted = before.is_some_and(|s| s.noted && s.report.state == report.state);
             worker.unseen.remove(&report.task);
-            worker.sessions.insert(key, Session { report, since, over, noted });
+            worker.sessions.insert(key, Session { report, since, runs, over, noted });
         }
         worker.beat = Some(beat);
+        worker.beats += 1;
         worker.heard = now;
         worker.absolve();
         self.timers.set(Timer::Worker(id.clone()), Some(now + limits::WORKER_SUSPECT));
@@ -110,18 +114,25 @@ impl Core {
         let mut missed = Vec::new();
         for ((task, epoch), session) in &worker.sessions {
             let Some(record) = self.tasks.get(task) else { continue };
-            let agree = match session.report.state {
-                SessionState::Starting => record.state == TaskState::Starting,
-                SessionState::Running => record.state == TaskState::Running,
+            let report = &session.report;
+            let hands_over = record.from.is_some();
+            let agree = match report.state {
+                SessionState::Starting => record.state == TaskState::Starting || hands_over,
+                SessionState::Running => {
+                    record.state == TaskState::Running && !is_lame_duck(worker)
+                }
                 SessionState::Done | SessionState::Failed => record.state.is_terminal(),
             };
-            if record.epoch == *epoch && !agree {
+            let leaves = |from: &Handover| from.worker == *id && from.epoch == *epoch;
+            let left = record.from.as_ref().is_some_and(leaves) && report.state.is_ended();
+            if (record.epoch == *epoch && !agree) || left {
                 touched.push(task.clone());
             }
         }
         for task in self.index.of_worker(id) {
             let Some(record) = self.tasks.get(task) else { continue };
-            if !worker.sessions.contains_key(&(task.clone(), record.epoch)) {
+            let is_its = record.worker.as_ref() == Some(id);
+            if is_its && !worker.sessions.contains_key(&(task.clone(), record.epoch)) {
                 missed.push(task.clone());
             }
         }
@@ -177,6 +188,10 @@ impl Core {
         let Some(record) = self.tasks.get(&report.task) else { return Review::Doubtful };
         if record.state.is_terminal() {
             return Review::Over(format!("the task is {}", record.state));
+        }
+        let leaves = |from: &Handover| from.worker == *worker && from.epoch == report.epoch;
+        if record.from.as_ref().is_some_and(leaves) {
+            return Review::Keep;
         }
         match record.epoch.cmp(&report.epoch) {
             std::cmp::Ordering::Greater => {

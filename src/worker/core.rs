@@ -7,6 +7,7 @@
 
 mod adapters;
 mod alone;
+mod orders;
 mod session;
 
 use std::{
@@ -14,10 +15,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::session::{Adapter, Child, LastWord, Session};
 pub use self::{
     alone::Lease,
     session::{Ended, SessionKey},
+};
+use self::{
+    orders::accepted,
+    session::{Adapter, Child, LastWord, Session},
 };
 use crate::{
     bus::messages::{
@@ -26,7 +30,7 @@ use crate::{
     id::{AdapterName, RoomId, TaskId, WorkerId},
     limits,
     sdk::process::ChildKey,
-    task::{Epoch, Kind},
+    task::{Epoch, Handover, Kind},
 };
 
 /// Names a request, so that the shell finds whom to answer.
@@ -71,14 +75,16 @@ pub enum Input {
     Revoke { ticket: Ticket, revoke: Revoke },
     /// Somebody wants it empty, or to take rooms again.
     Drain { ticket: Ticket, undrain: bool },
-    /// The room was claimed under this epoch.
-    Claimed { room: RoomId, epoch: Epoch },
+    /// The room is claimed under this epoch, and served by `from` until then.
+    Claimed { room: RoomId, epoch: Epoch, from: Option<Handover> },
     /// The process runs.
     Spawned(ChildKey),
     /// The process could not be started; `hopeless` where another try is no use.
     NotSpawned { child: ChildKey, reason: String, hopeless: bool },
     /// The adapter is in the room.
     Joined(ChildKey),
+    /// Audio of every track of the room is on the bus.
+    Heard(SessionKey),
     /// The adapter breaks the protocol and cannot be worked with.
     Broken { child: ChildKey, why: String },
     /// The adapter says that the room is lost.
@@ -95,7 +101,9 @@ pub enum Input {
     Load(Load),
     /// What has become of the worker's lease.
     Lease(Lease),
-    /// The worker must leave: it gives its rooms back.
+    /// The process is asked to end: its rooms are given to others first.
+    Retire,
+    /// The worker must leave now: it gives back what it has.
     Leave,
     /// Time has passed.
     Tick,
@@ -123,6 +131,8 @@ pub enum Output {
     Close(SessionKey),
     /// What is pushed passes unplayed in every room, or is played again.
     Mute(bool),
+    /// What is pushed may be played: nobody else plays it any more.
+    Play(SessionKey),
     /// Send a heartbeat.
     Beat,
 }
@@ -192,13 +202,16 @@ impl Core {
                 let verdict = self.drain(undrain);
                 out.push(Output::Answer(ticket, verdict));
             }
-            Input::Claimed { room, epoch } => self.claimed(&room, epoch, now, &mut out),
+            Input::Claimed { room, epoch, from } => {
+                self.claimed(&room, epoch, from.as_ref(), now, &mut out);
+            }
             Input::Spawned(child) => self.spawned(child, &mut out),
             Input::NotSpawned { child, reason, hopeless } => {
                 let ended = Ended { clean: false, hopeless, text: reason };
                 self.conclude(child, ended, now, &mut out);
             }
             Input::Joined(child) => self.joined(child),
+            Input::Heard(session) => self.heard(session),
             Input::Broken { child, why } => self.broken(child, why, &mut out),
             Input::Fatal { child, why } => {
                 self.last_word(child, Some(LastWord::Fatal(why)), &mut out);
@@ -217,6 +230,7 @@ impl Core {
                 self.load = Load { sessions_max: self.about.sessions_max, ..load };
             }
             Input::Lease(lease) => self.leased(lease, &mut out),
+            Input::Retire => self.retire(),
             Input::Leave => self.leave(&mut out),
             Input::Tick => (),
         }
@@ -286,6 +300,20 @@ impl Core {
         self.children.iter().filter_map(class).collect()
     }
 
+    /// Rooms that wait until another worker has left before they play what is
+    /// pushed.
+    #[must_use]
+    pub fn held(&self) -> Vec<RoomId> {
+        let held = self.sessions.values().filter(|session| session.is_live() && session.held);
+        held.map(|session| session.assign.room.clone()).collect()
+    }
+
+    /// Whether nothing is left that a dispatcher must take note of.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty() && self.children.is_empty()
+    }
+
     /// Whether a process is alive or about to be.
     #[must_use]
     pub fn has_children(&self) -> bool {
@@ -312,113 +340,6 @@ impl Core {
 
     fn reports(&self) -> Vec<SessionReport> {
         self.sessions.values().map(Session::report).collect()
-    }
-
-    // ---- what dispatchers want ----
-
-    fn assign(
-        &mut self,
-        assign: Assign,
-        fit: Result<(), Unfit>,
-        now: Instant,
-        out: &mut Vec<Output>,
-    ) -> Verdict {
-        if let Some(session) = self.sessions.get(&assign.task)
-            && session.is_live()
-            && session.assign.epoch == assign.epoch
-        {
-            // The answer to the first one was lost.
-            return accepted();
-        }
-        if self.phase == WorkerPhase::LameDuck {
-            return refused("this worker is a lame duck: it takes no more rooms", false);
-        }
-        if let Err(unfit) = fit {
-            return refused(unfit.reason, unfit.fatal);
-        }
-        if let Some((known, _)) = self.epochs.get(&assign.room)
-            && *known >= assign.epoch
-        {
-            let text = format!("epoch {} of the room is over: {known} is known", assign.epoch);
-            return refused(text, false);
-        }
-        if self.revoked.get(&assign.task).is_some_and(|(known, _)| *known >= assign.epoch) {
-            return refused(format!("epoch {} was taken away again", assign.epoch), false);
-        }
-        let before = self.in_room(&assign.room).or_else(|| {
-            let same = self.sessions.get(&assign.task)?;
-            Some(same.assign.task.clone())
-        });
-        let replaces = before.as_ref().is_some_and(|task| self.sessions[task].is_live());
-        if self.live() >= self.about.sessions_max && !replaces {
-            return refused("this worker is full", false);
-        }
-        if let Some(task) = before {
-            self.end(&task, out);
-        }
-        self.epochs.insert(assign.room.clone(), (assign.epoch, now));
-        let (task, key) = (assign.task.clone(), SessionKey(self.key()));
-        out.push(Output::Open(key, task.clone()));
-        self.sessions.insert(task.clone(), Session::new(key, assign));
-        self.start(&task, now, out);
-        self.news = true;
-        accepted()
-    }
-
-    fn revoke(&mut self, revoke: &Revoke, now: Instant, out: &mut Vec<Output>) {
-        if self.revoked.len() < limits::QUEUE_MAX {
-            let known = self.revoked.entry(revoke.task.clone()).or_insert((revoke.epoch, now));
-            *known = (known.0.max(revoke.epoch), now);
-        }
-        let Some(session) = self.sessions.get(&revoke.task) else { return };
-        if session.assign.epoch <= revoke.epoch {
-            self.end(&revoke.task, out);
-        }
-    }
-
-    fn claimed(&mut self, room: &RoomId, epoch: Epoch, now: Instant, out: &mut Vec<Output>) {
-        let Some(task) = self.in_room(room) else { return };
-        if self.sessions[&task].assign.epoch < epoch {
-            self.epochs.insert(room.clone(), (epoch, now));
-            self.end(&task, out);
-        }
-    }
-
-    fn drain(&mut self, undrain: bool) -> Verdict {
-        if undrain && self.leaves {
-            return refused("it is on its way out", false);
-        }
-        self.phase = if undrain { WorkerPhase::Running } else { WorkerPhase::LameDuck };
-        self.news = true;
-        accepted()
-    }
-
-    fn leave(&mut self, out: &mut Vec<Output>) {
-        self.phase = WorkerPhase::LameDuck;
-        self.leaves = true;
-        let all: Vec<TaskId> = self.sessions.keys().cloned().collect();
-        for task in all {
-            self.end(&task, out);
-        }
-        self.last_beat = None;
-    }
-
-    /// The live session in a room.
-    fn in_room(&self, room: &RoomId) -> Option<TaskId> {
-        let mut live = self.sessions.values().filter(|session| session.is_live());
-        live.find(|session| session.assign.room == *room).map(|it| it.assign.task.clone())
-    }
-
-    /// Forgets a session, and stops what runs of it.
-    fn end(&mut self, task: &TaskId, out: &mut Vec<Output>) {
-        let Some(session) = self.sessions.remove(task) else { return };
-        self.news = true;
-        if session.is_live() {
-            if let Some(child) = session.adapter.child() {
-                out.push(Output::Leave(child, session.key));
-            }
-            out.push(Output::Close(session.key));
-        }
     }
 
     fn key(&mut self) -> u64 {
@@ -491,14 +412,6 @@ impl Core {
             out.push(Output::Beat);
         }
     }
-}
-
-fn accepted() -> Verdict {
-    Verdict { accepted: true, reason: String::new(), fatal: false }
-}
-
-fn refused(reason: impl Into<String>, fatal: bool) -> Verdict {
-    Verdict { accepted: false, reason: reason.into(), fatal }
 }
 
 #[cfg(test)]

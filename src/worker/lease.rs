@@ -145,9 +145,39 @@ async fn look_at_claims(
     for room in ours {
         // What cannot be read now is the dispatcher's to revoke.
         let Ok(Some(record)) = bucket.get(room.as_str()).await else { continue };
-        let claimed = Input::Claimed { room, epoch: record.value.epoch };
+        let RoomRecord { epoch, from, .. } = record.value;
+        let claimed = Input::Claimed { room, epoch, from };
         if claims.send(claimed).await.is_err() {
             return;
+        }
+    }
+}
+
+/// Looks, as long as rooms wait until they may play what is pushed, whether
+/// whoever played before has left: `held` are those that wait.
+pub(super) async fn look_after_holds(
+    store: Store,
+    mut held: watch::Receiver<Vec<RoomId>>,
+    claims: mpsc::Sender<Input>,
+) {
+    let mut bucket: Option<Bucket<RoomRecord>> = None;
+    while held.wait_for(|rooms| !rooms.is_empty()).await.is_ok() {
+        tokio::time::sleep(limits::HOLD_LOOK).await;
+        let bucket = match &bucket {
+            Some(bucket) => bucket,
+            None => match store.existing(subjects::ROOMS_BUCKET).await {
+                Ok(found) => bucket.insert(found),
+                Err(_) => continue,
+            },
+        };
+        let rooms = held.borrow().clone();
+        for room in rooms {
+            // What cannot be read now is looked at again.
+            let Ok(Some(record)) = bucket.get(room.as_str()).await else { continue };
+            let RoomRecord { epoch, from, .. } = record.value;
+            if claims.send(Input::Claimed { room, epoch, from }).await.is_err() {
+                return;
+            }
         }
     }
 }

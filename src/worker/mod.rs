@@ -15,6 +15,7 @@ mod nack;
 mod owner;
 pub mod plane;
 mod playout;
+mod retire;
 pub mod room;
 mod run;
 mod shelf;

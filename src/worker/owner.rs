@@ -64,6 +64,8 @@ pub(super) struct Means {
     pub(super) started: mpsc::Sender<Start>,
     /// The rooms served, for whom it concerns.
     pub(super) rooms: watch::Sender<Vec<RoomId>>,
+    /// Those that wait until they may play.
+    pub(super) held: watch::Sender<Vec<RoomId>>,
 }
 
 /// See the module.
@@ -145,8 +147,10 @@ impl Owner {
                 }
                 self.tell_plane(Command::Mute(muted));
             }
+            Output::Play(session) => self.tell_plane(Command::Play(session)),
             Output::Beat => {
                 self.means.rooms.send_replace(self.core.rooms());
+                self.means.held.send_replace(self.core.held());
                 let beat = self.core.heartbeat(unix_ms());
                 self.say(Say::Beat(Box::new(beat)));
             }
@@ -189,6 +193,7 @@ impl Owner {
             params: assign.params.clone(),
             pull: assign.pull.clone().filter(|_| pulls),
             push: assign.push.as_ref().map(|push| push.from.clone()),
+            held: assign.push.is_some() && assign.from.is_some(),
         };
         if let Some(push) = &assign.push {
             let (media, from) = (self.means.media.clone(), push.from.clone());
@@ -246,6 +251,7 @@ impl Owner {
                 return None;
             }
             Report::Drained(child) => Input::Drained(child),
+            Report::Heard(session) => Input::Heard(session),
             Report::Adapter(child, word) => match word {
                 Word::Joined => Input::Joined(child),
                 Word::Broken(why) => Input::Broken { child, why },

@@ -52,6 +52,8 @@ pub enum Command {
     Close(SessionKey),
     /// What is pushed passes unplayed, or is played again, in all rooms.
     Mute(bool),
+    /// What is pushed is played from now on: nobody else does.
+    Play(SessionKey),
     /// A payload of the subject from which the room is played to.
     Push(SessionKey, Bytes),
     /// Somebody asks for batches again.
@@ -80,6 +82,8 @@ pub enum Report {
     Adapter(ChildKey, Word),
     /// All that the process had written was read.
     Drained(ChildKey),
+    /// Audio of every open track of the room is on the bus.
+    Heard(SessionKey),
     /// Something for the room's listeners.
     Event(Box<RoomEvent>),
 }

@@ -47,6 +47,8 @@ pub struct Spec {
     pub pull: Option<Pull>,
     /// The subject of what is played into it.
     pub push: Option<String>,
+    /// Whether another worker plays it still.
+    pub held: bool,
 }
 
 /// A batch to publish and keep.
@@ -202,6 +204,14 @@ impl Room {
     #[must_use]
     pub fn is_joined(&self) -> bool {
         self.stage == Stage::Joined
+    }
+
+    /// Whether every track that is open has been on the bus with something else
+    /// than missing audio.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        let mut open = self.tracks.iter().filter(|track| track.stream.is_some()).peekable();
+        open.peek().is_some() && open.all(Track::has_spoken)
     }
 
     /// A process serves the room from now on.

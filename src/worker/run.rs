@@ -16,6 +16,7 @@ use super::{
     loops,
     owner::{Means, Owner, exit_input},
     plane::{Outlets, Plane},
+    retire::{Retirement, Step},
 };
 use crate::{
     bus::{
@@ -49,6 +50,8 @@ pub struct Options {
     pub file: WorkerFile,
     /// Sessions it runs at most.
     pub sessions_max: usize,
+    /// How long others have to take its rooms over when it is asked to end.
+    pub drain_timeout: Duration,
 }
 
 /// Why a worker cannot work.
@@ -82,7 +85,7 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`] is one line that says what is missing.
 pub async fn run(options: Options, mut phases: Phases) -> Result<(), RunError> {
-    let Options { worker, bus, file, sessions_max } = options;
+    let Options { worker, bus, file, sessions_max, drain_timeout } = options;
     if let Err(error) = process::raise_open_files() {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
@@ -118,13 +121,14 @@ pub async fn run(options: Options, mut phases: Phases) -> Result<(), RunError> {
     let (service, mut requests) = serve(&control, &about).await?;
     let store = Store::new(&control, None);
     let (claims_in, mut claims) = mpsc::channel(limits::CONTROL_CAPACITY);
-    let rooms = watch::Sender::new(Vec::new());
+    let (rooms, held) = (watch::Sender::new(Vec::new()), watch::Sender::new(Vec::new()));
     ears.spawn(lease::look_after_outages(
         store.clone(),
         control.health(),
         rooms.subscribe(),
         claims_in.clone(),
     ));
+    ears.spawn(lease::look_after_holds(store.clone(), held.subscribe(), claims_in.clone()));
     let (renew, renewed) = watch::channel(None);
     ears.spawn(lease::mind(store.clone(), renewed, rooms.subscribe(), claims_in));
     let mut twin = tokio::spawn(lease::hold(store, worker.clone(), about.boot.clone(), renew));
@@ -142,14 +146,17 @@ pub async fn run(options: Options, mut phases: Phases) -> Result<(), RunError> {
         outbox,
         started,
         rooms,
+        held,
     };
     let mut owner = Owner::new(about, means, Meter::new(caps));
     let mut measure = tokio::time::interval(limits::HEARTBEAT);
     let mut chronicle = tokio::time::interval(Duration::from_secs(60));
     chronicle.reset();
-    let (mut leaving, mut awaited) = (None, Phase::LameDuck);
+    let (mut retirement, mut awaited): (Option<Retirement>, _) = (None, Phase::LameDuck);
     tracing::info!(%worker, url = control.url(), "ready");
     loop {
+        let retires = retirement.as_ref().map(Retirement::deadline);
+        let due = retires.into_iter().fold(owner.core.deadline(), Instant::min);
         let input = tokio::select! {
             Some(request) = requests.recv() => { owner.request(request); continue }
             exited = exits.recv() => match exited {
@@ -171,17 +178,30 @@ pub async fn run(options: Options, mut phases: Phases) -> Result<(), RunError> {
             }
             () = phases.reached(awaited) => {
                 if awaited == Phase::Stop {
+                    owner.handle(Input::Leave);
                     break;
                 }
                 awaited = Phase::Stop;
-                leaving = Some(Instant::now() + limits::LEAVE_TIMEOUT + limits::TERM_TIMEOUT * 2);
-                Input::Leave
+                let rooms = owner.core.live();
+                retirement = Some(Retirement::new(drain_timeout, rooms, Instant::now()));
+                Input::Retire
             }
-            () = tokio::time::sleep_until(owner.core.deadline().into()) => Input::Tick,
+            () = tokio::time::sleep_until(due.into()) => Input::Tick,
         };
         owner.handle(input);
-        if leaving.is_some_and(|by| !owner.core.has_children() || Instant::now() >= by) {
-            break;
+        let Some(retirement) = &mut retirement else { continue };
+        match retirement.step(owner.core.is_empty(), Instant::now()) {
+            Step::Wait => (),
+            Step::Tell => tracing::info!(
+                rooms = owner.core.live(),
+                "waiting until other workers have its rooms; a second signal ends it at once"
+            ),
+            Step::GiveUp => {
+                let (rooms, within) = (owner.core.live(), drain_timeout);
+                tracing::warn!(rooms, ?within, "nobody took these rooms over: giving them back");
+                owner.handle(Input::Leave);
+            }
+            Step::End => break,
         }
     }
     twin.abort();

@@ -220,6 +220,7 @@ fn session_that_ended() {
 fn session_that_failed_to_start() {
     let failed = SessionReport {
         state: SessionState::Failed,
+        heard: false,
         reason: "adapter program not found: ffmpeg".into(),
         fault: Fault::Worker,
         ..report()

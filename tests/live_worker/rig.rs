@@ -42,7 +42,7 @@ impl Rig {
         let server = NatsServer::start().await;
         let id = WorkerId::parse("w1").unwrap();
         let worker = Program::new(env!("CARGO_BIN_EXE_worker"))
-            .args(["--id", "w1"])
+            .args(["--id", "w1", "--drain-timeout", "1"])
             .args(args)
             .env("NATS_URL", server.url())
             .start();

@@ -67,6 +67,7 @@ impl Served {
             params: Params(params.as_object().unwrap().clone()),
             pull: Some(Pull::default()),
             push: None,
+            held: false,
         };
         let now = unix_us() + off;
         let stdin = child.stdin.take().unwrap();

@@ -6,7 +6,7 @@ use audio_gateway::{
     bus::messages::{SessionReport, Submitted, TaskEvent, TaskView},
     dispatch::io::Record,
     id::{RoomId, TaskId, WorkerId},
-    task::{Epoch, TaskState},
+    task::{Epoch, RoomRecord, TaskState},
 };
 
 use super::store::{Store, Written};
@@ -22,6 +22,8 @@ pub struct Checker {
     started: BTreeMap<(RoomId, Epoch), (WorkerId, u32)>,
     /// The highest epoch a room was claimed with.
     claimed: BTreeMap<RoomId, Epoch>,
+    /// The highest epoch a room was heard under: a listener takes no lower one.
+    heard: BTreeMap<RoomId, Epoch>,
     /// Changes of state that were written, and those that an event told of.
     changes: BTreeSet<(TaskId, Epoch, TaskState, u64)>,
     told: BTreeSet<(TaskId, Epoch, TaskState, u64)>,
@@ -35,8 +37,9 @@ pub struct Checker {
     /// Times a task that had begun went back to the queue.
     pub requeued: u32,
     pub served: u32,
-    /// When sessions were started.
+    /// When sessions were started, and left while they ran.
     pub starts: Vec<u64>,
+    pub left: Vec<u64>,
 }
 
 fn is_given(state: TaskState) -> bool {
@@ -68,7 +71,8 @@ impl Checker {
                 if to == TaskState::Pending && is_given(from) && from != TaskState::Assigned {
                     self.requeued += 1;
                 }
-                if to == TaskState::Assigned && from == TaskState::Pending {
+                let anew = after.epoch != before.epoch;
+                if to == TaskState::Assigned && from == TaskState::Pending || anew {
                     self.given(&after.task, &after.spec.room, store);
                 }
             }
@@ -79,6 +83,9 @@ impl Checker {
                 // By a clock that is hours ahead; its id may be used again.
                 self.ended.remove(&before.task);
             }
+            (Some(Record::Room(before)), Some(Record::Room(after)))
+                if before.from.is_some()
+                    && **after == RoomRecord { from: None, ..RoomRecord::clone(before) } => {}
             (_, Some(Record::Room(after))) => {
                 let last = self.claimed.insert(after.room.clone(), after.epoch);
                 if last.is_some_and(|last| last >= after.epoch) {
@@ -119,6 +126,12 @@ impl Checker {
         self.served += 1;
         self.starts.push(now);
         self.started.insert(key, who);
+    }
+
+    /// A room is heard under an epoch.
+    pub fn heard(&mut self, room: &RoomId, epoch: Epoch) {
+        let known = self.heard.entry(room.clone()).or_insert(epoch);
+        *known = (*known).max(epoch);
     }
 
     /// An event was told.
@@ -186,10 +199,22 @@ impl Checker {
                 ));
             }
             if record.state == TaskState::Running {
+                let heard = self.heard.get(&record.spec.room).copied();
+                if heard.is_some_and(|heard| heard > record.epoch) {
+                    let (task, epoch) = (&record.task, record.epoch);
+                    self.breaks(format!("task {task}: runs under {epoch}, heard was {heard:?}"));
+                }
                 let room = store.room(&record.spec.room);
-                if room.is_none_or(|room| {
-                    room.epoch != record.epoch || room.task.as_ref() != Some(&record.task)
-                }) {
+                // Where a leader died between two writes, nobody took up the
+                // claim for a successor, and a later one outbids it.
+                let stands = |room: &RoomRecord| match &room.from {
+                    None => room.epoch == record.epoch,
+                    from => *from == record.holder(),
+                };
+                if room
+                    .as_ref()
+                    .is_none_or(|room| !stands(room) || room.task.as_ref() != Some(&record.task))
+                {
                     self.breaks(format!("task {}: runs and has no claim: {room:?}", record.task));
                 }
             }

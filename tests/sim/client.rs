@@ -68,8 +68,10 @@ fn spec(id: &str, room: u32, rng: &mut Rng) -> TaskSpec {
         20..40 => (0, rng.u64(1..6)),
         _ => (0, 3_600),
     };
+    let push =
+        if rng.u8(0..3) == 0 { r#""push":{"from":"audio.push.r.tts"},"pull":{},"# } else { "" };
     let json = format!(
-        r#"{{"id":"{id}","room":"r{room}","sdk":"sim","max_duration_s":{max},
+        r#"{{"id":"{id}","room":"r{room}","sdk":"sim",{push}"max_duration_s":{max},
             "start_within_s":{within},"priority":{}}}"#,
         rng.u8(0..10)
     );

@@ -14,7 +14,7 @@ use audio_gateway::{
 use super::{
     node::{Asked, Message, Node, Told, told},
     store::Written,
-    world::{CIRCLES, Event, MS, Op, Order, World},
+    world::{CIRCLES, Event, MS, Op, Order, S, World},
 };
 
 fn micros(span: Duration) -> u64 {
@@ -141,10 +141,30 @@ impl World {
                 let back = self.rng.u64(50..4_000) * MS;
                 return self.kill_node(at, back);
             }
+            if self.dies_here(at, &output) {
+                self.tell(|| "!! dies between two steps".into());
+                return self.kill_node(at, 5 * S);
+            }
             let id = self.nodes[at].id.clone();
             self.tell(|| format!("{id} -> {output:?}"));
             self.apply(at, output);
         }
+    }
+
+    /// Whether the leader was to die before this step.
+    fn dies_here(&mut self, at: usize, output: &Output) -> bool {
+        let counts =
+            matches!(output, Output::Put { .. } | Output::Assign { .. } | Output::Revoke { .. });
+        let Some((from, steps)) = &mut self.weather.dies_after else { return false };
+        if !counts || *from > self.now || !self.nodes[at].lease.leads() {
+            return false;
+        }
+        if *steps > 0 {
+            *steps -= 1;
+            return false;
+        }
+        self.weather.dies_after = None;
+        true
     }
 
     pub fn lease(&mut self, at: usize, input: LeaseInput) {
@@ -322,14 +342,16 @@ impl World {
         else {
             return;
         };
-        let ran = matches!(before.state, TaskState::Starting | TaskState::Running);
+        let ran =
+            matches!(before.state, TaskState::Starting | TaskState::Running | TaskState::Draining);
         if !self.checker.strict || !ran || after.state != TaskState::Pending {
             return;
         }
-        let machine = self.machines.iter().find(|m| Some(&m.worker.id) == before.worker.as_ref());
+        let Some(holder) = before.holder() else { return };
+        let machine = self.machines.iter().find(|machine| machine.worker.id == holder.worker);
         let Some(machine) = machine else { return };
         let serves = machine.worker.reports().into_iter().any(|report| {
-            report.task == before.task && report.epoch == before.epoch && !report.state.is_ended()
+            report.task == before.task && report.epoch == holder.epoch && !report.state.is_ended()
         });
         if serves && machine.troubled_until < self.now {
             let (task, reason) = (&after.task, &after.reason);

@@ -38,6 +38,11 @@ pub enum Fault {
     Burst(u32),
     /// The server is away for a while.
     ServerAway(u64),
+    /// A worker is drained, and undrained after a while.
+    DrainWorker(usize, u64),
+    /// A worker is asked to end, has so long to give its rooms away, and is
+    /// back a while after it has ended.
+    RetireWorker(usize, u64, u64),
 }
 
 impl Fault {
@@ -68,7 +73,7 @@ pub fn plan(rng: &mut Rng, until: u64, dispatchers: usize, workers: usize) -> Ve
                 1 => rng.u64(500..4_000),
                 _ => rng.u64(2_000..12_000),
             } * MS;
-            let fault = match rng.u8(0..20) {
+            let fault = match rng.u8(0..26) {
                 0 | 1 => Fault::KillDispatcher(dispatcher, span),
                 2 => Fault::PauseDispatcher(dispatcher, span),
                 3 | 4 => Fault::CutDispatcher(dispatcher, span),
@@ -84,6 +89,8 @@ pub fn plan(rng: &mut Rng, until: u64, dispatchers: usize, workers: usize) -> Ve
                 13 | 14 => Fault::CutWorker(worker, span),
                 15 | 16 => Fault::SpoilWorker(worker, 3 * span),
                 17 => Fault::Burst(rng.u32(20..80)),
+                18..=21 => Fault::DrainWorker(worker, span),
+                22 | 23 => Fault::RetireWorker(worker, rng.u64(10..6_000) * MS, span),
                 _ => Fault::ServerAway(span),
             };
             (at, fault)

@@ -13,6 +13,7 @@ mod check;
 mod client;
 mod dispatchers;
 mod faults;
+mod handovers;
 mod mishaps;
 mod node;
 mod services;

@@ -64,6 +64,7 @@ impl World {
             Fault::BreakWatch(at) => self.watch_anew(at),
             Fault::KillWorker(worker, span) => {
                 self.machines[worker].alive = false;
+                self.machines[worker].serves.clear();
                 self.machines[worker].backlog.clear();
                 self.after(span, Event::StartWorker { worker });
             }
@@ -88,6 +89,18 @@ impl World {
                     let delay = self.rng.u64(0..500) * MS;
                     self.after(delay, Event::Call(Call { request, tries: 0 }));
                 }
+            }
+            Fault::DrainWorker(worker, span) => {
+                let machine = &mut self.machines[worker];
+                if machine.alive && machine.port.paused_until.is_none() {
+                    machine.worker.drain(false, now, &mut self.rng);
+                    self.collect(worker);
+                    self.after(span, Event::Undrain { worker });
+                }
+            }
+            Fault::RetireWorker(worker, patience, span) => {
+                self.machines[worker].away = span;
+                self.retire(worker, patience);
             }
             Fault::ServerAway(span) => {
                 self.weather.away_until = Some(now + span);

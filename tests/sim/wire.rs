@@ -35,6 +35,9 @@ pub struct Weather {
     pub lag: u32,
     /// Of 1,000 steps that many are the last of their process.
     pub step_crash: u32,
+    /// The leader dies so many steps after a moment, each one thing it asks of
+    /// the store or a worker.
+    pub dies_after: Option<(u64, u32)>,
     /// The server is away until then.
     pub away_until: Option<u64>,
 }
@@ -52,13 +55,22 @@ impl Weather {
             store_loss,
             lag,
             step_crash,
+            dies_after: None,
             away_until: None,
         }
     }
 
     /// Nothing goes wrong.
     pub fn fair() -> Self {
-        Self { slow: 2 * MS, loss: 0, store_loss: 0, lag: 0, step_crash: 0, away_until: None }
+        Self {
+            slow: 2 * MS,
+            loss: 0,
+            store_loss: 0,
+            lag: 0,
+            step_crash: 0,
+            dies_after: None,
+            away_until: None,
+        }
     }
 
     /// Whether nothing is lost and nothing takes long.

@@ -6,10 +6,10 @@ use std::{
 };
 
 use audio_gateway::{
-    bus::messages::{Assign, Heartbeat, Load, Revoke, SessionReport, Verdict},
-    id::{AdapterName, RoomId, WorkerId},
+    bus::messages::{Assign, Heartbeat, Load, Revoke, SessionReport, SessionState, Verdict},
+    id::{AdapterName, RoomId, TaskId, WorkerId},
     sdk::process::ChildKey,
-    task::Epoch,
+    task::{Epoch, RoomRecord},
     worker::core::{About, Core, Ended, Input, Output, SessionKey, Ticket, Unfit},
 };
 use fastrand::Rng;
@@ -25,6 +25,7 @@ const LAG: u64 = 2_500 * MS;
 enum Step {
     Spawned,
     Joined,
+    Heard,
     Bye,
     Exited { clean: bool, hopeless: bool },
     Drained,
@@ -51,6 +52,12 @@ pub struct Worker {
     steps: BTreeMap<(u64, u64), (ChildKey, Step)>,
     count: u64,
     alive: BTreeMap<ChildKey, SessionKey>,
+    /// Sessions by what they are opened as.
+    keys: BTreeMap<TaskId, SessionKey>,
+    /// Its process was asked to end.
+    pub retired: bool,
+    /// It gave its rooms back, whoever has them next.
+    pub gave_up: bool,
     /// Heartbeats to be sent.
     pub beats: Vec<Heartbeat>,
     /// Sessions that were opened.
@@ -91,6 +98,9 @@ impl Worker {
             steps: BTreeMap::new(),
             count: 0,
             alive: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            retired: false,
+            gave_up: false,
             beats: Vec::new(),
             opened: Vec::new(),
             was_full: 0,
@@ -129,6 +139,45 @@ impl Worker {
         self.core.rooms()
     }
 
+    /// Rooms that wait to be played to.
+    pub fn held(&self) -> Vec<RoomId> {
+        self.core.held()
+    }
+
+    /// Sessions whose adapter is in the room, and whether they play into it.
+    pub fn running(&self) -> BTreeMap<(RoomId, Epoch), (TaskId, bool)> {
+        let held = self.core.held();
+        let runs = |report: &SessionReport| report.state == SessionState::Running;
+        (self.reports().into_iter().filter(runs))
+            .map(|report| {
+                let assign = self.core.assigned(&report.task);
+                let pushes = assign.is_some_and(|assign| assign.push.is_some());
+                let plays = pushes && !held.contains(&report.room);
+                ((report.room, report.epoch), (report.task, plays))
+            })
+            .collect()
+    }
+
+    /// Whether a process that was asked to end has nothing left to do.
+    pub fn is_done(&self) -> bool {
+        self.retired && self.core.is_empty()
+    }
+
+    pub fn drain(&mut self, undrain: bool, now: u64, rng: &mut Rng) -> Verdict {
+        self.hand(Input::Drain { ticket: Ticket(0), undrain }, now, rng)
+    }
+
+    pub fn retire(&mut self, now: u64, rng: &mut Rng) {
+        self.retired = true;
+        self.hand(Input::Retire, now, rng);
+    }
+
+    /// The time it has for that is over.
+    pub fn leave(&mut self, now: u64, rng: &mut Rng) {
+        self.gave_up = true;
+        self.hand(Input::Leave, now, rng);
+    }
+
     pub fn beat(&mut self, now: u64) -> Heartbeat {
         self.core.heartbeat(now / MS)
     }
@@ -151,8 +200,9 @@ impl Worker {
     }
 
     /// The room's record says this.
-    pub fn claimed(&mut self, room: RoomId, epoch: Epoch, now: u64, rng: &mut Rng) {
-        self.hand(Input::Claimed { room, epoch }, now, rng);
+    pub fn claimed(&mut self, record: RoomRecord, now: u64, rng: &mut Rng) {
+        let RoomRecord { room, epoch, from, .. } = record;
+        self.hand(Input::Claimed { room, epoch, from }, now, rng);
     }
 
     /// Lets time pass until `now`.
@@ -165,6 +215,7 @@ impl Worker {
             let input = match step {
                 Step::Spawned => Input::Spawned(child),
                 Step::Joined => Input::Joined(child),
+                Step::Heard => Input::Heard(self.alive[&child]),
                 Step::Bye => Input::Bye { child, reason: "over".into() },
                 Step::Drained => Input::Drained(child),
                 Step::Exited { clean, hopeless } => {
@@ -203,12 +254,16 @@ impl Worker {
         for output in self.core.handle(input, at) {
             match output {
                 Output::Answer(_, answer) => verdict = answer,
-                Output::Open(_, task) => {
+                Output::Open(key, task) => {
+                    self.keys.insert(task.clone(), key);
                     if let Some(assign) = self.core.assigned(&task) {
                         self.opened.push((assign.room.clone(), assign.epoch));
                     }
                 }
-                Output::Start(child, _) => self.begin(child, now, rng),
+                Output::Start(child, task) => {
+                    self.alive.insert(child, self.keys[&task]);
+                    self.begin(child, now, rng);
+                }
                 Output::Leave(child, _) => {
                     let at = now + rng.u64(1..2_000) * MS;
                     self.step(at, child, Step::Exited { clean: true, hopeless: false });
@@ -222,7 +277,7 @@ impl Worker {
                     let beat = self.core.heartbeat(now / MS);
                     self.beats.push(beat);
                 }
-                Output::Attach(..) | Output::Close(_) | Output::Mute(_) => (),
+                Output::Attach(..) | Output::Close(_) | Output::Mute(_) | Output::Play(_) => (),
             }
         }
         verdict
@@ -230,7 +285,6 @@ impl Worker {
 
     /// An adapter begins its life, whatever that will be.
     fn begin(&mut self, child: ChildKey, now: u64, rng: &mut Rng) {
-        self.alive.insert(child, SessionKey(0));
         self.begun += 1;
         let spawned = now + rng.u64(1..50) * MS;
         let joined = spawned + rng.u64(1..1_500) * MS;
@@ -255,6 +309,10 @@ impl Worker {
             _ => (),
         }
         self.step(joined, child, Step::Joined);
+        // Now and then nobody has a track in the room.
+        if !self.moods || rng.u8(0..16) > 0 {
+            self.step(joined + rng.u64(1..600) * MS, child, Step::Heard);
+        }
     }
 
     fn step(&mut self, at: u64, child: ChildKey, step: Step) {

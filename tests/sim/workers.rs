@@ -3,12 +3,16 @@
 use audio_gateway::{
     dispatch::io::{Input, NoAnswer},
     id::WorkerId,
+    task::{Handover, TaskState},
 };
 
 use super::{
     node::{Asked, Message},
-    world::{Event, Order, World},
+    world::{Event, MS, Machine, Order, World},
 };
+
+/// How often a worker looks whether it may play.
+const HOLD_LOOK: u64 = 100 * MS;
 
 impl World {
     pub fn ask_worker(
@@ -60,9 +64,11 @@ impl World {
             }
             Order::Revoke(revoke) => {
                 let current = self.store.task(&revoke.task).is_some_and(|record| {
-                    !record.state.is_terminal()
-                        && record.worker.as_ref() == Some(&id)
-                        && record.epoch <= revoke.epoch
+                    let serves = |it: Handover| it.worker == id && it.epoch <= revoke.epoch;
+                    let last = record.worker.clone();
+                    let last = last.map(|worker| Handover { worker, epoch: record.epoch });
+                    let mut holders = last.into_iter().chain(record.from.clone());
+                    !record.state.is_terminal() && holders.any(serves)
                 });
                 if self.checker.strict && current {
                     let task = &revoke.task;
@@ -93,7 +99,7 @@ impl World {
         }
         for room in machine.worker.rooms() {
             if let Some(record) = self.store.room(&room) {
-                machine.worker.claimed(room, record.epoch, self.now, &mut self.rng);
+                machine.worker.claimed(record.clone(), self.now, &mut self.rng);
             }
         }
         self.collect(worker);
@@ -114,6 +120,13 @@ impl World {
         for (room, epoch) in std::mem::take(&mut machine.worker.opened) {
             self.checker.started(room, epoch, &id, machine.life, self.now);
         }
+        self.watch_rooms(worker);
+        let machine = &mut self.machines[worker];
+        if machine.alive && machine.worker.is_done() {
+            // Its last words are out already, or never will be.
+            self.after(50 * MS, Event::Ends { worker });
+        }
+        let machine = &mut self.machines[worker];
         let silent = machine.port.is_cut();
         for beat in std::mem::take(&mut machine.worker.beats) {
             for at in 0..self.nodes.len() {
@@ -124,9 +137,87 @@ impl World {
             }
         }
         let machine = &mut self.machines[worker];
+        if machine.alive && !machine.looks && !machine.worker.held().is_empty() {
+            machine.looks = true;
+            self.after(HOLD_LOOK, Event::LooksAtHeld { worker });
+        }
+        let machine = &mut self.machines[worker];
         machine.wake += 1;
         let wake = machine.wake;
         let due = machine.worker.deadline().max(self.now);
         self.at(due, Event::WorkerWakes { worker, wake });
+    }
+
+    /// A worker that holds what it is to play looks whether it may.
+    pub fn looks_at_held(&mut self, worker: usize) {
+        let machine = &mut self.machines[worker];
+        machine.looks = false;
+        let reaches = !machine.port.is_cut() && self.weather.away_until.is_none();
+        if !machine.alive {
+            return;
+        }
+        for room in machine.worker.held() {
+            if let Some(record) = self.store.room(&room).filter(|_| reaches) {
+                machine.worker.claimed(record.clone(), self.now, &mut self.rng);
+            }
+        }
+        self.collect(worker);
+    }
+
+    /// What a worker does that is asked to go.
+    pub fn retire(&mut self, worker: usize, patience: u64) {
+        let machine = &mut self.machines[worker];
+        if machine.alive && machine.port.paused_until.is_none() && !machine.worker.retired {
+            let life = machine.life;
+            machine.worker.retire(self.now, &mut self.rng);
+            self.after(patience, Event::Leaves { worker, life });
+            self.collect(worker);
+        }
+    }
+
+    /// Notes which sessions have begun and ended.
+    fn watch_rooms(&mut self, worker: usize) {
+        let machine = &mut self.machines[worker];
+        let (id, now) = (machine.worker.id.clone(), machine.worker.running());
+        let before = std::mem::replace(&mut machine.serves, now.clone());
+        let ended: Vec<_> =
+            machine.worker.reports().into_iter().map(|it| (it.room, it.epoch)).collect();
+        for report in machine.worker.reports().iter().filter(|report| report.heard) {
+            self.checker.heard(&report.room, report.epoch);
+        }
+        let sound = machine.troubled_until < self.now && !machine.worker.gave_up;
+        for ((room, epoch), (task, _)) in before {
+            // One that ended by itself is told of still.
+            if now.contains_key(&(room.clone(), epoch)) || ended.contains(&(room.clone(), epoch)) {
+                continue;
+            }
+            self.checker.left.push(self.now);
+            let Some(record) = self.store.task(&task) else { continue };
+            let by = |machine: &&Machine| Some(&machine.worker.id) == record.worker.as_ref();
+            let next = self.machines.iter().find(by);
+            let next_sound = next.is_some_and(|it| it.alive && it.troubled_until < self.now);
+            let served = self.machines.iter().any(|machine| {
+                machine.alive && machine.serves.keys().any(|(other, _)| *other == room)
+            });
+            // What was taken back from a worker is another matter.
+            let kept = matches!(record.state, TaskState::Running | TaskState::Draining);
+            if self.checker.strict && sound && next_sound && !served && kept {
+                let state = record.state;
+                self.checker
+                    .breaks(format!("room {room}, {state}: left by {id}, with nobody in it"));
+            }
+        }
+        let plays = |machine: &&Machine| {
+            machine.alive
+                && machine.troubled_until < self.now
+                && machine.port.paused_until.is_none()
+        };
+        for (room, _) in now.iter().filter(|(_, (_, plays))| *plays).map(|(key, _)| key) {
+            let players = (self.machines.iter().filter(plays))
+                .filter(|it| it.serves.iter().any(|((at, _), (_, plays))| at == room && *plays));
+            if self.checker.strict && players.count() > 1 {
+                self.checker.breaks(format!("room {room}: two play what is pushed"));
+            }
+        }
     }
 }

@@ -11,7 +11,8 @@ use audio_gateway::{
         io::{CallId, Input, Key, Record, Request},
         lease::LeaseOutput,
     },
-    id::WorkerId,
+    id::{RoomId, TaskId, WorkerId},
+    task::Epoch,
 };
 use fastrand::Rng;
 
@@ -53,26 +54,90 @@ pub enum Op {
 
 #[derive(Debug)]
 pub enum Event {
-    Node { at: usize, life: u32, message: Message },
-    Watch { at: usize, life: u32 },
-    Store { at: usize, life: u32, ask: u64, op: Op },
-    LeaseEnds { revision: u64 },
-    Order { worker: usize, at: usize, life: u32, ask: u64, order: Order },
-    WorkerWakes { worker: usize, wake: u64 },
-    Beat { at: usize, life: u32, beat: Box<Heartbeat> },
+    Node {
+        at: usize,
+        life: u32,
+        message: Message,
+    },
+    Watch {
+        at: usize,
+        life: u32,
+    },
+    Store {
+        at: usize,
+        life: u32,
+        ask: u64,
+        op: Op,
+    },
+    LeaseEnds {
+        revision: u64,
+    },
+    Order {
+        worker: usize,
+        at: usize,
+        life: u32,
+        ask: u64,
+        order: Order,
+    },
+    WorkerWakes {
+        worker: usize,
+        wake: u64,
+    },
+    Beat {
+        at: usize,
+        life: u32,
+        beat: Box<Heartbeat>,
+    },
     Call(Call),
     CallTimedOut(CallId),
     Fault(Fault),
-    HealNode { at: usize },
-    HealWorker { worker: usize },
-    ResumeNode { at: usize },
-    ResumeWorker { worker: usize },
-    NoticeNode { at: usize, cut: u64 },
-    NoticeWorker { worker: usize, cut: u64 },
-    StartNode { at: usize },
-    StartWorker { worker: usize },
+    HealNode {
+        at: usize,
+    },
+    HealWorker {
+        worker: usize,
+    },
+    ResumeNode {
+        at: usize,
+    },
+    ResumeWorker {
+        worker: usize,
+    },
+    NoticeNode {
+        at: usize,
+        cut: u64,
+    },
+    NoticeWorker {
+        worker: usize,
+        cut: u64,
+    },
+    StartNode {
+        at: usize,
+    },
+    StartWorker {
+        worker: usize,
+    },
     ServerBack,
-    EndForce { at: usize },
+    EndForce {
+        at: usize,
+    },
+    /// A worker looks whether it may play.
+    LooksAtHeld {
+        worker: usize,
+    },
+    /// A worker takes rooms again.
+    Undrain {
+        worker: usize,
+    },
+    /// A worker's time to give its rooms away is over.
+    Leaves {
+        worker: usize,
+        life: u32,
+    },
+    /// The process of a worker ends that has nothing left.
+    Ends {
+        worker: usize,
+    },
     Calm,
 }
 
@@ -86,6 +151,12 @@ pub struct Machine {
     pub backlog: Vec<Event>,
     /// Until when somebody may rightly take it for gone.
     pub troubled_until: u64,
+    /// What it serves, as last looked at.
+    pub serves: BTreeMap<(RoomId, Epoch), (TaskId, bool)>,
+    /// It will look whether it may play.
+    pub looks: bool,
+    /// How long it stays away after its end.
+    pub away: u64,
 }
 
 /// The world.
@@ -161,13 +232,17 @@ impl World {
             wake: 0,
             backlog: Vec::new(),
             troubled_until: 0,
+            serves: BTreeMap::new(),
+            looks: false,
+            away: 0,
         };
         let machines = scenario.workers.iter().enumerate().map(machine).collect();
         let mut checker = Checker::default();
         checker.strict = scenario.weather.is_fair();
         checker.untouched = scenario.faults.is_empty() && scenario.weather.is_fair();
-        checker.no_deaths = scenario.faults.iter().all(|(_, fault)| !fault.ends_a_dispatcher())
-            && scenario.weather.step_crash == 0;
+        let deaths = scenario.weather.step_crash > 0 || scenario.weather.dies_after.is_some();
+        checker.no_deaths =
+            !deaths && scenario.faults.iter().all(|(_, fault)| !fault.ends_a_dispatcher());
         let mut world = Self {
             checker,
             rng,
@@ -365,6 +440,31 @@ impl World {
                         let life = node.life;
                         self.hand_to(at, life, Message::Core(Input::Deposed));
                     }
+                }
+            }
+            Event::LooksAtHeld { worker } => self.looks_at_held(worker),
+            Event::Undrain { worker } => {
+                let machine = &mut self.machines[worker];
+                if machine.alive {
+                    machine.worker.drain(true, self.now, &mut self.rng);
+                    self.collect(worker);
+                }
+            }
+            Event::Leaves { worker, life } => {
+                let machine = &mut self.machines[worker];
+                if machine.alive && machine.life == life {
+                    machine.worker.leave(self.now, &mut self.rng);
+                    self.collect(worker);
+                }
+            }
+            Event::Ends { worker } => {
+                let machine = &mut self.machines[worker];
+                if machine.alive && machine.worker.is_done() {
+                    machine.alive = false;
+                    machine.serves.clear();
+                    let away = machine.away;
+                    self.tell(|| format!("w{worker} has ended"));
+                    self.after(away, Event::StartWorker { worker });
                 }
             }
             Event::Calm => {

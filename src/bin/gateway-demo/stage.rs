@@ -97,7 +97,8 @@ impl Stage {
             &format!("worker {name}"),
             &launch::find_own("worker")?,
             &["--id".as_ref(), name.as_ref(), "--config".as_ref(), config.as_ref()],
-            &[("NATS_URL", &self.url)],
+            // At the end of the demo nobody is left to take rooms over.
+            &[("NATS_URL", &self.url), ("WORKER_DRAIN_TIMEOUT", "0")],
             self.logs.join(format!("worker-{name}.log")),
         )?;
         self.workers.push((id.clone(), worker));

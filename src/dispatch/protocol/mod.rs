@@ -1,5 +1,6 @@
 //! The dispatcher's protocol, told as tests: what comes in, what goes out.
 
+mod handover;
 mod overload;
 mod stage;
 mod starts;

@@ -11,7 +11,7 @@ use super::super::{core::Core, io::*};
 use crate::{
     bus::messages::*,
     id::{AdapterName, DispatcherId, RoomId, TaskId, WorkerId},
-    task::{Epoch, TaskRecord, TaskSpec, TaskState},
+    task::{Epoch, RoomRecord, TaskRecord, TaskSpec, TaskState},
 };
 
 /// A dispatcher with buckets that answer at once.
@@ -151,6 +151,13 @@ impl Stage {
         match &self.store[&Key::Task(id(task))].0 {
             Record::Task(record) => TaskRecord::clone(record),
             Record::Room(_) => panic!("a task's key holds a room"),
+        }
+    }
+
+    pub(super) fn room(&self, room: &str) -> RoomRecord {
+        match &self.store[&Key::Room(RoomId::parse(room).unwrap())].0 {
+            Record::Room(record) => RoomRecord::clone(record),
+            Record::Task(_) => panic!("a room's key holds a task"),
         }
     }
 

@@ -15,6 +15,7 @@ fn record(task: &str, sdk: &str, priority: u8, pending_ms: u64) -> TaskRecord {
         state: TaskState::Pending,
         epoch: Epoch::default(),
         worker: None,
+        from: None,
         reason: String::new(),
         created_ms: pending_ms,
         changed_ms: pending_ms,

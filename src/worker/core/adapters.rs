@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     Core, Output,
-    session::{Adapter, Child, Ended, LastWord, Session},
+    session::{Adapter, Child, Ended, LastWord, Session, SessionKey},
 };
 use crate::{
     bus::messages::{Fault, SessionState},
@@ -52,10 +52,21 @@ impl Core {
         session.joined = true;
         if session.state == SessionState::Starting {
             session.state = SessionState::Running;
+            // Of a room that is only played to nothing will be heard.
+            session.heard = session.assign.pull.is_none();
             self.news = true;
         }
         if let Some(it) = self.children.get_mut(&child) {
             it.joined = true;
+        }
+    }
+
+    pub(super) fn heard(&mut self, key: SessionKey) {
+        let live = |session: &&mut Session| session.key == key && session.is_live();
+        if let Some(session) = self.sessions.values_mut().find(live)
+            && !std::mem::replace(&mut session.heard, true)
+        {
+            self.news = true;
         }
     }
 

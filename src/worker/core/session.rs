@@ -88,6 +88,10 @@ pub(super) struct Session {
     pub(super) adapter: Adapter,
     /// Whether an adapter of its was ever in the room.
     pub(super) joined: bool,
+    /// Its audio is on the bus.
+    pub(super) heard: bool,
+    /// Another worker plays what is pushed until it has left.
+    pub(super) held: bool,
     reason: String,
     fault: Fault,
     ended_at: Option<Instant>,
@@ -98,6 +102,8 @@ impl Session {
     pub(super) fn new(key: SessionKey, assign: Assign) -> Self {
         Self {
             key,
+            heard: false,
+            held: assign.from.is_some() && assign.push.is_some(),
             assign,
             state: SessionState::Starting,
             adapter: Adapter::None,
@@ -146,7 +152,7 @@ impl Session {
             room: self.assign.room.clone(),
             epoch: self.assign.epoch,
             state: self.state,
-            heard: false,
+            heard: self.heard,
             reason: self.reason.clone(),
             fault: self.fault,
         }

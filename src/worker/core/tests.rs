@@ -178,7 +178,7 @@ fn a_room_claimed_by_another_is_left() {
     let now = Instant::now();
     let mut core = core(now);
     let (session, child) = running(&mut core, now);
-    let claimed = |epoch| Input::Claimed { room: RoomId::parse("a").unwrap(), epoch };
+    let claimed = |epoch| Input::Claimed { room: RoomId::parse("a").unwrap(), epoch, from: None };
     assert_eq!(core.handle(claimed(Epoch(1)), now), []);
     assert_eq!(
         core.handle(claimed(Epoch(2)), now),

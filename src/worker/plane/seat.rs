@@ -36,6 +36,10 @@ pub(super) struct Seat {
     pub(super) closed: bool,
     /// What is pushed passes unplayed.
     pub(super) muted: bool,
+    /// Its audio is on the bus.
+    pub(super) heard: bool,
+    /// What is pushed passes unplayed: another worker plays it.
+    pub(super) held: bool,
     stdout: Option<Pipe>,
     pub(super) stdin: Outlet,
     /// Unix time less the thread's, in µs: fixed while the room is served, so
@@ -66,11 +70,12 @@ impl Seat {
     pub(super) fn new(room: Room, phase: usize, unix_us: i64, now: Us) -> Self {
         let playout = room.spec().push.is_some().then(Playout::new);
         Self {
-            room,
             phase,
             child: None,
             closed: false,
             muted: false,
+            heard: false,
+            held: room.spec().held,
             stdout: None,
             stdin: Outlet::default(),
             offset: unix_us - now,
@@ -84,6 +89,7 @@ impl Seat {
             told: (0, 0),
             was_joined: false,
             halvings: 0,
+            room,
         }
     }
 
@@ -138,7 +144,7 @@ impl Seat {
         }
         let mut silent = true;
         while let Some(slot) = playout.due(at, now) {
-            if self.muted {
+            if self.muted || self.held {
                 continue;
             }
             silent = false;

@@ -137,6 +137,11 @@ impl Thread {
             Command::Drain(session, child) => self.drain(session, child, now),
             Command::Close(session) => self.close(session, now),
             Command::Mute(muted) => self.muted = muted,
+            Command::Play(session) => {
+                if let Some(seat) = self.seats.get_mut(&session) {
+                    seat.held = false;
+                }
+            }
             Command::Push(session, payload) => {
                 if let Some(seat) = self.seats.get_mut(&session) {
                     seat.push(&payload, Instant::now(), now);
@@ -236,6 +241,7 @@ impl Thread {
         self.flush_stdin(session);
         let Some(seat) = self.seats.get_mut(&session) else { return };
         let (spec, at) = (seat.room.spec(), self.begin + Duration::from_micros(now.unsigned_abs()));
+        let mut published = false;
         for out in self.effects.batches.drain(..) {
             let payload = out.batch.payload;
             self.stats.batches += 1;
@@ -247,9 +253,13 @@ impl Thread {
                 self.rooms_out.send_if_modified(|rooms| rooms.insert(spec.room.clone()));
             }
             match self.out.publish.try_send((out.address, payload)) {
-                Ok(()) => (),
+                Ok(()) => published = true,
                 Err(TrySendError::Full(_) | TrySendError::Closed(_)) => self.stats.unpublished += 1,
             }
+        }
+        if published && !seat.heard && seat.room.is_heard() {
+            seat.heard = true;
+            self.unreported.push_back(Report::Heard(session));
         }
         let (child, time) = (seat.child, seat.unix(now));
         for notice in self.effects.notices.drain(..) {

@@ -46,6 +46,7 @@ impl Play {
             params: Params::default(),
             pull: Some(pull),
             push: None,
+            held: false,
         };
         Self {
             room: Room::new(spec, ORIGIN),

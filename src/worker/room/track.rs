@@ -96,6 +96,13 @@ impl Track {
         self.stream.is_some() || self.orphan.is_some()
     }
 
+    /// Whether it was published with something else than missing audio.
+    pub(super) fn has_spoken(&self) -> bool {
+        let slots = self.writer.stats().slots;
+        let missing: u64 = MISSING.iter().map(|state| slots[usize::from(state.to_wire())]).sum();
+        slots.iter().sum::<u64>() > missing
+    }
+
     /// Publishes what is due.
     pub(super) fn settle(&mut self, sweep: Sweep, fx: &mut Effects) {
         let most = u64::from(self.writer.track().batch_slots);

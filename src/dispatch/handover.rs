@@ -1,0 +1,336 @@
+//! From a worker that leaves to the next: a task that runs is given to a
+//! successor while its worker still serves it, and taken from that one only
+//! when the successor is heard.
+//!
+//! The room is claimed as for any assignment, under the next epoch, and names
+//! who serves it meanwhile. A successor that does not come is followed by
+//! another; the room stays where it is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    capacity::Budget,
+    core::Core,
+    io::{Output, Record},
+    memory::{Ask, Old, Worker},
+    queue::{Class, Turn},
+    tasks::Taken,
+};
+use crate::{
+    bus::messages::{SessionReport, SessionState, WorkerPhase},
+    id::{TaskId, WorkerId},
+    limits,
+    task::{Handover, RoomRecord, TaskRecord, TaskState},
+};
+
+/// Where the session stands that a room is taken from.
+enum Leaver {
+    Serves,
+    /// Its worker says that it has ended.
+    Ended(SessionReport),
+    Gone,
+    /// It is not reported, which may mean that we have not heard of it yet.
+    Unsure,
+}
+
+/// Where the session stands that takes a room over.
+enum Successor {
+    Comes,
+    /// It is in the room.
+    Joined,
+    /// And is heard.
+    Serves,
+    /// Another is wanted.
+    Lost(String),
+}
+
+impl Core {
+    /// Whether a task that runs is to be given to another worker.
+    fn wants_successor(&self, record: &TaskRecord) -> bool {
+        let task = &record.task;
+        if self.claims.contains_key(task)
+            || self.tasks.is_busy(task)
+            || self.rooms.is_busy(&record.spec.room)
+        {
+            return false;
+        }
+        let lost = self.plans.get(task).is_some_and(|plan| plan.lost.is_some());
+        let Some(holder) = record.holder() else { return false };
+        let Some(worker) = self.workers.get(&holder.worker) else { return false };
+        let wanted = match &record.from {
+            None => record.state == TaskState::Running && is_lame_duck(worker),
+            Some(_) => lost,
+        };
+        let session = worker.sessions.get(&(task.clone(), holder.epoch));
+        let runs = session.is_some_and(|it| it.report.state == SessionState::Running);
+        wanted && runs && self.is_lively(worker)
+    }
+
+    /// Has a successor looked for, where one is wanted.
+    pub(super) fn seek_successor(&mut self, record: &TaskRecord) {
+        if self.wants_successor(record) {
+            self.moving.turns.insert(Turn::of(record));
+            self.moving.due = true;
+        }
+    }
+
+    /// Claims rooms for successors that are there, as many as may start at a
+    /// time.
+    pub(super) fn place_successors(&mut self) {
+        if !self.schedules() || !std::mem::take(&mut self.moving.due) {
+            return;
+        }
+        let mut free = self.free_places();
+        let mut hopeless = BTreeSet::new();
+        let rests = |task: &&TaskId| self.plans.get(*task).is_some_and(|it| it.lost.is_some());
+        let mut under_way = self.index.moving().iter().filter(|task| !rests(task)).count();
+        let mut left = BTreeSet::new();
+        for turn in std::mem::take(&mut self.moving.turns) {
+            let Some(record) = self.tasks.get(&turn.task).cloned() else { continue };
+            if !self.wants_successor(&record) {
+                continue; // whatever makes it want one again steps it
+            }
+            let plan = self.plan(&record.task);
+            let rests = plan.rests_until.is_some_and(|until| until > self.now.at);
+            let full = self.claims.len() >= limits::CLAIMS_MAX;
+            if rests || full || under_way >= limits::HANDOVERS_MAX {
+                left.insert(turn);
+                continue;
+            }
+            match self.successor_for(&record, &mut free, &mut hopeless) {
+                Some(worker) => {
+                    under_way += 1;
+                    self.claim(&record, worker, record.holder());
+                }
+                None => {
+                    left.insert(turn);
+                }
+            }
+        }
+        self.moving.turns.append(&mut left);
+    }
+
+    fn successor_for(
+        &mut self,
+        record: &TaskRecord,
+        free: &mut BTreeMap<WorkerId, Budget>,
+        hopeless: &mut BTreeSet<Class>,
+    ) -> Option<WorkerId> {
+        let class = Class::of(record);
+        if hopeless.contains(&class) {
+            return None;
+        }
+        let tried = self.plan(&record.task).tried.clone();
+        let holder = record.holder();
+        let leaver = holder.as_ref().map(|holder| &holder.worker);
+        match self.find(record, free, &tried, leaver) {
+            Ok(worker) => {
+                let need = self.need(&worker, record);
+                if let Some(left) = free.get_mut(&worker) {
+                    left.take(&need);
+                }
+                Some(worker)
+            }
+            Err(_) if tried.is_empty() => {
+                hopeless.insert(class);
+                None
+            }
+            Err(_) => {
+                self.rest_moving(&record.task);
+                None
+            }
+        }
+    }
+
+    /// The claim of a successor is under way or granted. Says whether that is
+    /// all there is to do for now.
+    pub(super) fn is_claimed_on(&mut self, record: &TaskRecord) -> bool {
+        let Some(claim) = self.claims.get(&record.task) else { return false };
+        if claim.from.is_none() || claim.from != record.holder() || claim.epoch <= record.epoch {
+            return false;
+        }
+        if !claim.granted {
+            return true; // the store's answer steps this task again
+        }
+        let last = self.rooms.get(&record.spec.room).map(|room| room.epoch);
+        if last != Some(claim.epoch) {
+            self.claims.remove(&record.task); // another leader was faster
+            return false;
+        }
+        let (worker, epoch, from) = (claim.worker.clone(), claim.epoch, claim.from.clone());
+        let reason = match (&from, self.plan(&record.task).lost.take()) {
+            (_, Some(why)) => why,
+            (Some(from), None) => format!("worker {} is leaving", from.worker),
+            (None, None) => String::new(),
+        };
+        self.change(record, TaskState::Draining, &reason, |next| {
+            next.worker = Some(worker);
+            next.epoch = epoch;
+            next.from = from;
+        });
+        true
+    }
+
+    /// Whether the room is claimed for a successor of whoever serves this task.
+    pub(super) fn is_offered(&self, record: &TaskRecord) -> bool {
+        self.rooms.get(&record.spec.room).is_some_and(|room| {
+            room.task.as_ref() == Some(&record.task)
+                && room.from.is_some()
+                && room.from == record.holder()
+        })
+    }
+
+    /// A task that one worker serves and another takes over.
+    pub(super) fn step_handover(&mut self, record: &TaskRecord, from: &Handover) {
+        let leaver = self.leaver(&record.task, from);
+        match (leaver, self.successor(record)) {
+            // What becomes of the leaver is no matter any more. Some vendors put
+            // out whoever has the name of one that joins.
+            (_, Successor::Serves) | (Leaver::Ended(_), Successor::Joined) => {
+                self.plan(&record.task).started();
+                self.change(record, TaskState::Running, "", |next| next.from = None);
+            }
+            (Leaver::Ended(report), _) => self.end_as(record, &report),
+            (Leaver::Gone, _) => {
+                let reason = format!("worker {} is gone", from.worker);
+                self.change(record, record.state, &reason, |next| next.from = None);
+            }
+            (_, Successor::Lost(why)) => self.lose_successor(record, why),
+            (Leaver::Serves, _) => (),
+            (Leaver::Unsure, _) => self.look_again(&record.task),
+        }
+    }
+
+    fn successor(&mut self, record: &TaskRecord) -> Successor {
+        let task = &record.task;
+        if self.rooms.is_busy(&record.spec.room) {
+            return Successor::Comes;
+        }
+        let Some(worker) = record.worker.clone() else {
+            return Successor::Lost("it was given to nobody".to_owned());
+        };
+        if !self.claim_stands(record) {
+            return Successor::Lost("its room was claimed again".to_owned());
+        }
+        if self.workers.get(&worker).is_some_and(|worker| worker.gone) {
+            return Successor::Lost(format!("worker {worker} is gone"));
+        }
+        let report = self.report(record);
+        let is_heard = report
+            .as_ref()
+            .is_some_and(|report| report.state == SessionState::Running && report.heard);
+        if let Some(why) = self.plan(task).lost.clone().filter(|_| !is_heard) {
+            return Successor::Lost(why);
+        }
+        let Some(report) = report else {
+            return match self.ask(record, &worker) {
+                Taken::Waits => Successor::Comes,
+                Taken::Wrong(why) | Taken::Refused(why) | Taken::Lost(why) => Successor::Lost(why),
+            };
+        };
+        let plan = self.plan(task);
+        plan.missing = None;
+        match report.state {
+            SessionState::Done | SessionState::Failed => {
+                Successor::Lost(format!("worker {worker}: {}", report.reason))
+            }
+            SessionState::Starting => Successor::Comes,
+            SessionState::Running if report.heard => Successor::Serves,
+            SessionState::Running => {
+                let session = self
+                    .workers
+                    .get(&worker)
+                    .and_then(|worker| worker.sessions.get(&(task.clone(), record.epoch)));
+                let runs = session.and_then(|session| session.runs).unwrap_or(self.now.at);
+                if runs + limits::HEARD_WITHIN <= self.now.at {
+                    return Successor::Serves;
+                }
+                self.plan(task).look = Some(runs + limits::HEARD_WITHIN);
+                Successor::Joined
+            }
+        }
+    }
+
+    fn lose_successor(&mut self, record: &TaskRecord, why: String) {
+        let plan = self.plan(&record.task);
+        if plan.lost.is_none() {
+            plan.ask = Ask::No;
+            tracing::info!(task = %record.task, why, "a successor does not come");
+            plan.lost = Some(why);
+            plan.tried.extend(record.worker.clone());
+            if plan.tried.len() >= limits::CANDIDATES_MAX {
+                self.rest_moving(&record.task);
+            }
+        }
+        self.seek_successor(record);
+    }
+
+    /// Nobody takes the room over: it is tried again, each time later.
+    fn rest_moving(&mut self, task: &TaskId) {
+        let now = self.now.at;
+        self.plan(task).rest(now);
+        self.wake(task);
+    }
+
+    fn look_again(&mut self, task: &TaskId) {
+        self.plan(task).look = Some(self.now.at + limits::HEARTBEAT);
+    }
+
+    /// The room's record names who may still be in it, until that session is
+    /// gone.
+    pub(super) fn close_handover(&mut self, record: &TaskRecord) {
+        let room = &record.spec.room;
+        let Some(known) = self.rooms.get(room).cloned() else { return };
+        let Some(from) = &known.from else { return };
+        if !self.claim_stands(record) || self.rooms.is_busy(room) {
+            return;
+        }
+        match self.leaver(&record.task, from) {
+            Leaver::Serves | Leaver::Unsure => self.look_again(&record.task),
+            Leaver::Ended(_) | Leaver::Gone => {
+                let next = Arc::new(RoomRecord { from: None, ..RoomRecord::clone(&known) });
+                let expected = self.rooms.write(room, next.clone());
+                self.out.push(Output::Put { record: Record::Room(next), expected });
+            }
+        }
+    }
+
+    fn leaver(&mut self, task: &TaskId, from: &Handover) -> Leaver {
+        let now = self.now.at;
+        let may_judge = self.judges_from <= now && !self.is_deaf();
+        let worker = self.workers.get(&from.worker);
+        let session = worker.and_then(|it| it.sessions.get(&(task.clone(), from.epoch)));
+        let report = session.map(|session| session.report.clone());
+        let (beats, gone) = worker.map_or((0, false), |worker| (worker.beats, worker.gone));
+        let is_there = worker.is_some();
+        let fresh = || Old { of: from.clone(), since: now, beats, seen: false };
+        let old = self.plan(task).old.get_or_insert_with(fresh);
+        if old.of != *from {
+            *old = fresh();
+        }
+        match report {
+            _ if gone => Leaver::Gone,
+            Some(report) => {
+                *old = Old { seen: true, ..fresh() };
+                if report.state.is_ended() { Leaver::Ended(report) } else { Leaver::Serves }
+            }
+            None if !is_there => {
+                let over = old.since + limits::WORKER_GONE <= now && may_judge;
+                if over { Leaver::Gone } else { Leaver::Unsure }
+            }
+            None if old.seen && beats > old.beats => Leaver::Gone,
+            None => {
+                let over = old.since + limits::SESSION_MISSING <= now && beats >= old.beats + 2;
+                if over { Leaver::Gone } else { Leaver::Unsure }
+            }
+        }
+    }
+}
+
+/// Whether a worker gives its rooms away.
+pub(super) fn is_lame_duck(worker: &Worker) -> bool {
+    worker.beat.as_ref().is_some_and(|beat| beat.phase == WorkerPhase::LameDuck)
+}

@@ -1,0 +1,62 @@
+//! What a task may say, and where it may go from where it stands.
+
+use super::*;
+
+fn spec(json: &str) -> Result<TaskSpec, SpecError> {
+    TaskSpec::from_json(json.as_bytes())
+}
+
+#[test]
+fn only_room_and_sdk_are_required() {
+    let spec = spec(r#"{"room":"42","sdk":"sim"}"#).unwrap();
+    assert_eq!((spec.priority, spec.start_within_s), (5, 30));
+    assert_eq!(spec.pull_or_default(), Some(Pull::default()));
+}
+
+#[test]
+fn bad_fields_are_named() {
+    for (json, field) in [
+        (r#"{"room":"a.b","sdk":"sim"}"#, "token"),
+        (r#"{"room":"42"}"#, "sdk"),
+        (r#"{"room":"42","sdk":"sim","typo":1}"#, "typo"),
+        (r#"{"room":"42","sdk":"sim","pull":{"batch_frames":51}}"#, "batch_frames"),
+        (r#"{"room":"42","sdk":"sim","pull":{"mix":["mix"]}}"#, "mix"),
+        (r#"{"room":"42","sdk":"sim","push":{"from":"audio.push.*.x"}}"#, "push.from"),
+        (r#"{"room":"42","sdk":"sim","push":{"from":"$JS.API.x.y"}}"#, "push.from"),
+        (r#"{"room":"42","sdk":"sim","priority":10}"#, "priority"),
+        (r#"{"room":"42","sdk":"sim","start_within_s":0}"#, "start_within_s"),
+    ] {
+        let error = spec(json).unwrap_err().to_string();
+        assert!(error.contains(field), "{json}: {error}");
+    }
+}
+
+#[test]
+fn nothing_leaves_a_terminal_state() {
+    use TaskState::*;
+    let all = [Pending, Assigned, Starting, Running, Draining, Done, Failed, Cancelled, Expired];
+    for from in all.into_iter().filter(|state| state.is_terminal()) {
+        assert!(all.into_iter().all(|to| !from.may_become(to)));
+    }
+    assert!(Pending.may_become(Assigned) && !Running.may_become(Expired));
+}
+
+#[test]
+fn a_task_is_handed_over_while_it_runs_and_runs_then() {
+    use TaskState::*;
+    assert!([Pending, Assigned, Starting].into_iter().all(|it| !it.may_become(Draining)));
+    assert!(Running.may_become(Draining) && Draining.may_become(Draining));
+    assert!(Draining.may_become(Running) && Draining.may_become(Pending));
+}
+
+#[test]
+fn epochs_never_fall() {
+    assert_eq!(Epoch(7).next(3), Epoch(8));
+    assert_eq!(Epoch(7).next(1_000), Epoch(1_000));
+}
+
+#[test]
+fn params_show_in_no_log() {
+    let spec = spec(r#"{"room":"42","sdk":"sim","params":{"token":"s3cret"}}"#).unwrap();
+    assert!(!format!("{spec:?}").contains("s3cret"));
+}

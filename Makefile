@@ -58,6 +58,14 @@ container: ## The tests of server and roles once more, the server in a container
 	    echo "container: no Docker engine answers; the same tests ran against a process"; \
 	fi
 
+# As many seeds of the simulation as wanted: make soak SEEDS=100000 FROM=5000.
+SEEDS ?= 10000
+FROM ?= 0
+
+.PHONY: soak
+soak: ## The control plane in virtual time, SEEDS=10000 seeds from FROM=0 on
+	SIM_SEEDS=$(SEEDS) SIM_FROM=$(FROM) cargo test --locked --profile demo --test sim -- --nocapture whatever
+
 .PHONY: compose-check
 compose-check: ## Builds the images, starts docker-compose.yml, hears a room, stops it
 	scripts/compose-check.sh

@@ -2,7 +2,7 @@
 //! wire, services that submit, and everything that can go wrong between them.
 //!
 //! Each run follows from its seed. `SIM_SEED=n` runs one seed alone and tells
-//! what happened; `SIM_SEEDS=n` runs that many.
+//! what happened; `SIM_SEEDS=n` runs that many, from `SIM_FROM` on.
 
 // A test binary has no outside.
 #![allow(unreachable_pub)]
@@ -61,5 +61,6 @@ fn whatever_goes_wrong_no_room_is_served_twice_and_every_task_is_served() {
     if let Some(seed) = number("SIM_SEED") {
         return run(std::iter::once(seed), true);
     }
-    run(0..number("SIM_SEEDS").unwrap_or(SEEDS), false);
+    let from = number("SIM_FROM").unwrap_or(0);
+    run(from..from + number("SIM_SEEDS").unwrap_or(SEEDS), false);
 }

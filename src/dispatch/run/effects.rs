@@ -186,7 +186,7 @@ impl Hands {
 
     fn spawn_op(&self, key: Key, job: impl Future<Output = Outcome> + Send + 'static) {
         self.spawn(async move {
-            let ended = tokio::time::timeout(limits::REQUEST_TIMEOUT, job).await;
+            let ended = tokio::time::timeout(limits::STORE_TIMEOUT, job).await;
             Input::Finished { key, outcome: ended.unwrap_or(Outcome::Unknown) }
         });
     }

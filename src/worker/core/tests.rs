@@ -1,5 +1,7 @@
 //! The worker's decisions, read as the protocol.
 
+mod handover;
+
 use super::*;
 use crate::bus::messages::{Fault, SessionState};
 

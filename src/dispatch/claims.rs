@@ -125,10 +125,18 @@ impl Core {
         if self.rooms.is_busy(room) {
             return Access::Wait;
         }
-        let Some(owner) = self.rooms.get(room).and_then(|room| room.task.clone()) else {
+        let known = self.rooms.get(room).map(|room| (room.task.clone(), room.epoch));
+        let Some((Some(owner), epoch)) = known else {
             return Access::Free;
         };
         if owner == record.task {
+            // Whoever made the claim may be gone, or what we have of the task is
+            // old: it may run there.
+            let behind = epoch > record.epoch;
+            if behind && self.plan(&record.task).behind.replace(epoch) != Some(epoch) {
+                self.read_task(&record.task);
+                return Access::Wait;
+            }
             return Access::Free;
         }
         let Some(other) = self.tasks.get(&owner) else {

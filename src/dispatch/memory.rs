@@ -61,6 +61,8 @@ pub(super) struct Plan {
     pub(super) room_left: Option<Instant>,
     /// The owner of its room that turned out not to exist.
     pub(super) no_owner: Option<TaskId>,
+    /// The claim on its room, ahead of its record, that the record was read for.
+    pub(super) behind: Option<Epoch>,
     /// Why it waits, and since when that is so.
     pub(super) waits: Option<(String, Instant)>,
     /// When that may be written into it, where not at once.

@@ -426,7 +426,8 @@ impl World {
                         self.after(span, Event::HealWorker { worker });
                     }
                     for at in 0..self.nodes.len() {
-                        let (delay, life) = (self.rng.u64(0..400) * MS, self.nodes[at].life);
+                        // One connection tells of its end before it tells of its return.
+                        let (delay, life) = (self.rng.u64(50..400) * MS, self.nodes[at].life);
                         let message = Message::Core(Input::BusUp);
                         self.after(delay, Event::Node { at, life, message });
                     }

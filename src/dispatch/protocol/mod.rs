@@ -223,6 +223,31 @@ fn what_a_predecessor_gave_away_is_awaited_and_then_claimed_anew() {
 }
 
 #[test]
+fn a_task_that_runs_is_not_given_away_on_an_old_record_of_it() {
+    let mut stage = Stage::new();
+    stage.handle(alive("w1", 0, &[]), 0);
+    stage.write(Record::Task(Arc::new(pending("t1"))), 1);
+    let runs = TaskRecord {
+        state: TaskState::Running,
+        epoch: Epoch(7),
+        worker: Some(worker("w9")),
+        ..pending("t1")
+    };
+    stage.write_unseen(Record::Task(Arc::new(runs)));
+    let room = RoomRecord {
+        room: RoomId::parse("42").unwrap(),
+        task: Some(id("t1")),
+        worker: Some(worker("w9")),
+        epoch: Epoch(7),
+        origin_us: 0,
+        from: None,
+    };
+    stage.write(Record::Room(Arc::new(room)), 2);
+    assert_eq!(stage.handle(Input::Elected, 10), []);
+    assert_eq!(stage.state("t1"), (TaskState::Running, Epoch(7)));
+}
+
+#[test]
 fn a_claim_without_its_task_is_made_again() {
     let mut stage = Stage::new();
     stage.handle(alive("w1", 0, &[]), 0);

@@ -174,6 +174,12 @@ impl Stage {
         self.handle(Input::Changed { key, revision, record: Some(record) }, ms)
     }
 
+    /// Somebody else writes, and the watch does not tell of it yet.
+    pub(super) fn write_unseen(&mut self, record: Record) {
+        self.revision += 1;
+        self.store.insert(record.key(), (record, self.revision));
+    }
+
     /// `t1` in room `42` runs at `w1` under epoch 1.
     pub(super) fn serving() -> Self {
         let mut stage = Self::leader();

@@ -14,6 +14,7 @@ mod gaps;
 mod order;
 mod pending;
 mod place;
+mod pool;
 mod reorder;
 mod ring;
 mod runs;
@@ -29,6 +30,7 @@ pub use frame::{
 };
 pub use gaps::{Gap, GapReason};
 pub use order::{ReorderConfig, ReorderStats};
+pub use pool::Pool;
 pub use reorder::{Delivered, Delivery, Reorder};
 pub use ring::{Resend, Ring};
 pub use runs::{Run, Runs};

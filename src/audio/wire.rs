@@ -39,7 +39,7 @@ pub(super) struct Wire<'a> {
 }
 
 /// Room for the keys, numbers and runs of a batch, without text and samples.
-const HEAD_BYTES: usize = 384;
+pub(super) const HEAD_BYTES: usize = 384;
 
 impl Wire<'_> {
     /// Writes the map into `out`, which is empty, and splits it off.

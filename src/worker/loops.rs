@@ -7,11 +7,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     core::SessionKey,
-    plane::{Again, Asked, Command},
+    plane::{Again, Asked, Command, Parcels},
 };
 use crate::{
     bus::{
-        Address, Link, Subscription,
+        Link, Subscription,
         messages::{Heartbeat, Inventory, Refusal, RoomEvent, Verdict},
         service::Request,
         subjects::{RoomEvents, TrackNack, WorkerHeartbeat},
@@ -68,14 +68,13 @@ pub(super) async fn speak(link: Link, mut queue: mpsc::Receiver<Say>) {
 
 /// Publishes batches. Waits while the server is away; the queue fills up
 /// meanwhile, and the audio thread goes on without it.
-pub(super) async fn publish(link: Link, mut queue: mpsc::Receiver<(Address, Bytes)>) {
-    const AT_ONCE: usize = 64;
-    let mut batches = Vec::with_capacity(AT_ONCE);
-    while queue.recv_many(&mut batches, AT_ONCE).await > 0 {
-        for (to, payload) in batches.drain(..) {
+pub(super) async fn publish(link: Link, mut parcels: Parcels) {
+    while let Some(parcel) = parcels.next().await {
+        for (to, payload) in parcel {
             if let Err(error) = link.publish_at(&to, payload).await {
                 tracing::warn!(%error, "a batch was not published");
             }
+            parcels.done(1);
         }
     }
 }

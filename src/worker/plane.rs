@@ -4,15 +4,19 @@
 //! what comes of it to bounded queues. It never waits for anything but time: a
 //! server that is away fills a queue, and no adapter's pipe.
 
+mod outbox;
 mod outlet;
+mod rhythm;
 mod seat;
 mod thread;
+mod wheel;
 
-use std::{collections::HashSet, io, sync::mpsc as std_mpsc, thread::JoinHandle, time::Duration};
+use std::{collections::HashSet, io, sync::mpsc as std_mpsc, thread::JoinHandle};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
+pub use self::outbox::{Outbox, Parcels, Ready, outbox};
 use self::thread::Thread;
 use super::{
     core::SessionKey,
@@ -101,7 +105,7 @@ pub enum Again {
 #[derive(Debug)]
 pub struct Outlets {
     /// Batches for the bus; where it is full they are left out, and kept.
-    pub publish: mpsc::Sender<(Address, Bytes)>,
+    pub publish: Outbox,
     /// Answers to NACKs; where it is full they are left out.
     pub again: mpsc::Sender<Again>,
     /// Reports; where it is full they wait.
@@ -205,6 +209,3 @@ impl Plane {
         }
     }
 }
-
-/// Sweeps begin on multiples of this, so that one wake serves several rooms.
-const SLOT: Duration = Duration::from_millis(5);

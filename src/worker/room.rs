@@ -10,12 +10,10 @@ mod track;
 
 use std::collections::BTreeMap;
 
-use bytes::BytesMut;
-
 use self::track::{Sweep, Track};
 use super::bucket::Bucket;
 use crate::{
-    audio::{self, Encoded, Format, Origin, Timeline},
+    audio::{self, Encoded, Format, Origin, Pool, Timeline},
     bus::{Address, messages::RoomNews, subjects::Lane},
     id::{RoomId, TaskId, TrackId, WorkerId},
     limits,
@@ -118,7 +116,7 @@ pub struct Effects {
     /// Added to, never cleared here.
     pub tally: Tally,
     /// Where batches are encoded.
-    pub pool: BytesMut,
+    pub pool: Pool,
 }
 
 impl Effects {
@@ -129,6 +127,15 @@ impl Effects {
     fn news(&mut self, pos: u64, what: RoomNews) {
         self.notices.push(Notice::News { pos, what });
     }
+}
+
+/// What a look at a room's tracks finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// A track has a full batch.
+    pub full: bool,
+    /// A track that speaks is one frame short of it.
+    pub soon: bool,
 }
 
 /// How far the adapter has come.
@@ -297,6 +304,28 @@ impl Room {
             track.settle(sweep, fx);
         }
         self.close_orphans(now, fx);
+    }
+
+    /// Whether a batch is full, or about to be.
+    #[must_use]
+    pub fn found(&self) -> Found {
+        let most = u64::from(self.batch_slots());
+        let mut found = Found { full: false, soon: false };
+        for track in self.tracks.iter().filter(|track| track.is_open()) {
+            let pending = track.writer.pending_slots();
+            found.full |= pending >= most;
+            found.soon |= pending + 1 == most && track.speaks();
+        }
+        // Waiting for another speaker's frame would cost a short batch its point.
+        found.soon &= !(found.full && most < track::EVEN_FROM);
+        found
+    }
+
+    /// Frames that the fullest track has left over.
+    #[must_use]
+    pub fn rest(&self) -> u64 {
+        let open = self.tracks.iter().filter(|track| track.is_open());
+        open.map(|track| track.writer.pending_slots()).max().unwrap_or(0)
     }
 
     /// The process is gone: its tracks wait for the next one.

@@ -15,7 +15,7 @@ use super::{
     load::{Caps, Meter},
     loops,
     owner::{Means, Owner, exit_input},
-    plane::{Outlets, Plane},
+    plane::{self, Outlets, Plane},
     retire::{Retirement, Step},
 };
 use crate::{
@@ -96,7 +96,7 @@ pub async fn run(options: Options, mut phases: Phases) -> Result<(), RunError> {
     let launcher = launch::find_launcher(file.worker.launcher.as_deref())?;
     let (supervisor, mut exits) = Supervisor::start(launcher, Patience::default())?;
 
-    let (publish, batches) = mpsc::channel(limits::PUBLISH_QUEUE);
+    let (publish, batches) = plane::outbox();
     let (again, agains) = mpsc::channel(limits::RESEND_QUEUE);
     let (reports_in, mut reports) = mpsc::channel(limits::PLANE_EVENTS);
     let plane = Plane::start(Outlets { publish, again, reports: reports_in }, limits::RING_BYTES)?;

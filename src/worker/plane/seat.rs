@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use rustix::io::Errno;
 
-use super::outlet::Outlet;
+use super::{outlet::Outlet, rhythm::Rhythm};
 use crate::{
     limits,
     sdk::process::{ChildKey, Pipe},
@@ -49,8 +49,8 @@ pub(super) struct Seat {
     pub(super) due: Us,
     /// The next time the pipe is read.
     read_due: Us,
-    /// The next time something is published.
-    settle_due: Us,
+    /// When it is looked at for the next batch.
+    rhythm: Rhythm,
     /// The next time something is played.
     play_due: Us,
     /// What is played to the room, where a task says so.
@@ -59,16 +59,17 @@ pub(super) struct Seat {
     played: u64,
     unplayed: u64,
     told: (u64, u64),
-    /// Slot of the rhythm it was given.
-    pub(super) phase: usize,
+    /// Where in a period it begins to be looked at.
+    pub(super) phase: Us,
     was_joined: bool,
     /// How often the pipe is read within a period, as a power of two.
     halvings: u32,
 }
 
 impl Seat {
-    pub(super) fn new(room: Room, phase: usize, unix_us: i64, now: Us) -> Self {
+    pub(super) fn new(room: Room, phase: Us, unix_us: i64, now: Us) -> Self {
         let playout = room.spec().push.is_some().then(Playout::new);
+        let rhythm = Rhythm::new(room.period().as_micros() as Us, phase, now);
         Self {
             phase,
             child: None,
@@ -81,7 +82,7 @@ impl Seat {
             offset: unix_us - now,
             due: now,
             read_due: now,
-            settle_due: now,
+            rhythm,
             play_due: now,
             playout,
             played: 0,
@@ -125,8 +126,11 @@ impl Seat {
         if now >= self.read_due {
             self.read(buffer, now, fx);
         }
-        if now >= self.settle_due {
+        if !self.room.is_joined() {
             self.room.settle(self.unix(now), late < LATE_US, fx);
+        } else if now >= self.rhythm.due() && self.rhythm.looked(self.room.found(), now) {
+            self.room.settle(self.unix(now), late < LATE_US, fx);
+            self.rhythm.settled(self.room.rest(), now);
         }
     }
 
@@ -175,27 +179,23 @@ impl Seat {
     }
 
     /// When to come back, after a sweep.
-    pub(super) fn plan(&mut self, slot_us: Us, now: Us) {
-        let joined = self.room.is_joined();
-        if !joined {
+    pub(super) fn plan(&mut self, now: Us) {
+        if !self.room.is_joined() {
             self.was_joined = false;
             self.due = now + STARTING_US;
-            (self.read_due, self.settle_due, self.play_due) = (self.due, self.due, self.due);
+            (self.read_due, self.play_due) = (self.due, self.due);
             return;
         }
         let period = self.room.period().as_micros() as Us;
         if !self.was_joined {
             self.was_joined = true;
-            let phase = self.phase as Us * slot_us;
-            self.settle_due = now - now % period + phase % period;
-            self.play_due = now - now % PLAY_US + phase % PLAY_US;
-        }
-        while self.settle_due <= now {
-            self.settle_due += period;
+            self.rhythm = Rhythm::new(period, self.phase, now);
+            self.play_due = now - now % PLAY_US + self.phase % PLAY_US;
         }
         // The reads between divide the period evenly and end on its end.
+        let look = self.rhythm.due();
         let step = period >> self.halvings;
-        self.read_due = self.settle_due - (self.settle_due - now - 1) / step * step;
+        self.read_due = look - (look - now - 1).max(0) / step * step;
         self.due = self.read_due;
         if self.playout.is_some() {
             while self.play_due <= now {

@@ -1,7 +1,7 @@
 //! The loop of the audio thread: sweeps that are due, then commands, then rest.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::mpsc::{Receiver, RecvTimeoutError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -9,8 +9,9 @@ use std::{
 use tokio::sync::{mpsc::error::TrySendError, watch};
 
 use super::{
-    Again, Asked, Command, Outlets, PlaneStats, Report, SLOT,
+    Again, Asked, Command, Outlets, PlaneStats, Report,
     seat::{LATE_US, Seat, Us},
+    wheel::{SLOT_US, Wheel},
 };
 use crate::{
     bus::{
@@ -29,8 +30,9 @@ use crate::{
     },
 };
 
-/// Phases of the rooms: the slots of the longest period.
-const PHASES: usize = (limits::HEARTBEAT_TRACK.as_millis() / SLOT.as_millis()) as usize;
+/// Phases that rooms are given, of the longest period: what they begin with, so
+/// that they do not all have a batch at once.
+const PHASES: usize = (limits::HEARTBEAT_TRACK.as_micros() as usize) / (SLOT_US as usize);
 /// Commands that are worked off before the sweeps have their turn again.
 const COMMANDS_AT_ONCE: usize = 64;
 /// How often things are put in order and figures are published.
@@ -44,7 +46,7 @@ pub(super) struct Thread {
     rooms_out: watch::Sender<HashSet<RoomId>>,
     begin: Instant,
     seats: HashMap<SessionKey, Seat>,
-    due: BTreeSet<(Us, SessionKey)>,
+    wheel: Wheel,
     /// Rooms by phase.
     phases: [u32; PHASES],
     shelf: Shelf,
@@ -75,7 +77,7 @@ impl Thread {
             rooms_out,
             begin: Instant::now(),
             seats: HashMap::new(),
-            due: BTreeSet::new(),
+            wheel: Wheel::new(),
             phases: [0; PHASES],
             shelf: Shelf::new(ring_bytes),
             desk: Desk::new(0),
@@ -93,8 +95,10 @@ impl Thread {
         while !self.stop {
             self.sweep_due();
             self.tidy();
+            self.hand_over();
             self.rest();
         }
+        self.hand_over();
         self.publish_stats();
     }
 
@@ -104,7 +108,7 @@ impl Thread {
 
     /// Waits for a command or the next sweep, and works off commands.
     fn rest(&mut self) {
-        let next = self.due.first().map_or(self.tidy_due, |(due, _)| (*due).min(self.tidy_due));
+        let next = self.wheel.next_due().map_or(self.tidy_due, |due| due.min(self.tidy_due));
         let wait = u64::try_from(next - self.now()).unwrap_or(0);
         let mut command = match self.commands.recv_timeout(Duration::from_micros(wait)) {
             Ok(command) => Some(command),
@@ -128,7 +132,6 @@ impl Thread {
             Command::Attach { session, child, stdin, stdout } => {
                 // Dropping the pipes of a room that is gone tells the process so.
                 let Some(seat) = self.seats.get_mut(&session) else { return };
-                self.due.remove(&(seat.due, session));
                 seat.attach(child, stdin, stdout, now, &mut self.effects);
                 self.plan(session, now);
                 self.apply(session, now);
@@ -156,7 +159,7 @@ impl Thread {
         let fewest = self.phases.iter().enumerate().min_by_key(|(_, rooms)| **rooms);
         let phase = fewest.map_or(0, |(phase, _)| phase);
         self.phases[phase] += 1;
-        let unix = unix_us();
+        let (unix, phase) = (unix_us(), phase as Us * SLOT_US);
         self.seats.insert(session, Seat::new(Room::new(spec, unix), phase, unix, now));
     }
 
@@ -175,7 +178,6 @@ impl Thread {
 
     fn drain(&mut self, session: SessionKey, child: ChildKey, now: Us) {
         if let Some(seat) = self.seats.get_mut(&session).filter(|it| it.child == Some(child)) {
-            self.due.remove(&(seat.due, session));
             seat.drain(&mut self.buffer, now, &mut self.effects);
             self.plan(session, now);
             self.apply(session, now);
@@ -187,7 +189,7 @@ impl Thread {
     fn close(&mut self, session: SessionKey, now: Us) {
         let Some(seat) = self.seats.get_mut(&session).filter(|it| !it.closed) else { return };
         seat.closed = true;
-        self.phases[seat.phase] -= 1;
+        self.phases[(seat.phase / SLOT_US) as usize] -= 1;
         let unix = seat.unix(now);
         seat.room.close(unix, &mut self.effects);
         self.apply(session, now);
@@ -196,8 +198,8 @@ impl Thread {
 
     fn plan(&mut self, session: SessionKey, now: Us) {
         if let Some(seat) = self.seats.get_mut(&session) {
-            seat.plan(SLOT.as_micros() as Us, now);
-            self.due.insert((seat.due, session));
+            seat.plan(now);
+            self.wheel.plan(seat.due, session, now);
         }
     }
 
@@ -206,34 +208,45 @@ impl Thread {
             && seat.closed
             && seat.child.is_none()
         {
-            self.due.remove(&(seat.due, session));
             self.seats.remove(&session);
         }
     }
 
     fn sweep_due(&mut self) {
-        // Once round at most: commands have their turn even where sweeps take
-        // longer than there is time.
-        for _ in 0..self.due.len() {
-            let now = self.now();
-            let Some(&(due, session)) = self.due.first().filter(|(due, _)| *due <= now) else {
-                return;
-            };
-            self.due.pop_first();
-            let Some(seat) = self.seats.get_mut(&session) else { continue };
-            self.stats.sweeps += 1;
-            let late = now - due;
-            self.stats.late_sweeps += u64::from(late >= LATE_US);
-            self.stats.latest_us = self.stats.latest_us.max(late.unsigned_abs());
-            let at = self.begin + Duration::from_micros(now.unsigned_abs());
-            seat.muted = self.muted;
-            seat.sweep(at, &mut self.buffer, now, &mut self.effects);
-            let (played, unplayed) = seat.take_played();
-            self.stats.played += played;
-            self.stats.unplayed += unplayed;
-            self.plan(session, now);
-            self.apply(session, now);
+        // Up to now and no further: commands have their turn even where sweeps
+        // take longer than there is time.
+        let until = self.now();
+        while let Some(due) = self.wheel.take_due(until) {
+            for &(due, session) in &due {
+                self.sweep(session, due);
+            }
+            self.wheel.give_back(due);
         }
+    }
+
+    fn sweep(&mut self, session: SessionKey, due: Us) {
+        let now = self.now();
+        // One that was planned anew has its turn then.
+        let Some(seat) = self.seats.get_mut(&session).filter(|seat| seat.due == due) else {
+            return;
+        };
+        self.stats.sweeps += 1;
+        let late = now - due;
+        self.stats.late_sweeps += u64::from(late >= LATE_US);
+        self.stats.latest_us = self.stats.latest_us.max(late.unsigned_abs());
+        let at = self.begin + Duration::from_micros(now.unsigned_abs());
+        seat.muted = self.muted;
+        seat.sweep(at, &mut self.buffer, now, &mut self.effects);
+        let (played, unplayed) = seat.take_played();
+        self.stats.played += played;
+        self.stats.unplayed += unplayed;
+        self.plan(session, now);
+        self.apply(session, now);
+    }
+
+    /// What the sweeps made goes to the bus, in one piece.
+    fn hand_over(&mut self) {
+        self.stats.unpublished += self.out.publish.send() as u64;
     }
 
     /// Does what a room wants done.
@@ -252,9 +265,10 @@ impl Thread {
             if !known {
                 self.rooms_out.send_if_modified(|rooms| rooms.insert(spec.room.clone()));
             }
-            match self.out.publish.try_send((out.address, payload)) {
-                Ok(()) => published = true,
-                Err(TrySendError::Full(_) | TrySendError::Closed(_)) => self.stats.unpublished += 1,
+            if self.out.publish.put(out.address, payload) {
+                published = true;
+            } else {
+                self.stats.unpublished += 1;
             }
         }
         if published && !seat.heard && seat.room.is_heard() {

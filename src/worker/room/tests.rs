@@ -190,18 +190,24 @@ fn a_room_is_joined_in_the_order_of_the_protocol() {
 }
 
 #[test]
-fn a_ramp_comes_in_even_batches_whatever_the_sweeps_find() {
+fn a_ramp_comes_in_batches_of_ten_and_what_is_early_is_the_next_one_s() {
     let mut play = Play::joined();
-    // The adapter's frames and the sweeps drift past each other.
-    let ends = [200_000, 400_000, 580_000, 800_000, 1_020_000, 1_200_000, 1_400_000];
-    let mut from = 0;
-    for (sweep, to) in ends.into_iter().enumerate() {
-        let at = (sweep as i64 + 1) * SWEEP;
-        play.ramp(at, (from, to));
-        play.sweep(at);
+    // A frame too few, and one too many: whoever sweeps is told.
+    let ends = [200_000, 400_000, 580_000, 600_000, 820_000, 1_000_000, 1_240_000];
+    let [none, full, soon] =
+        [(false, false), (true, false), (false, true)].map(|(full, soon)| Found { full, soon });
+    assert_eq!(play.room.found(), none);
+    let (mut from, mut found) = (0, Vec::new());
+    for to in ends {
+        play.ramp(to, (from, to));
+        found.push(play.room.found());
+        if found.last() == Some(&full) {
+            play.sweep(to);
+        }
         from = to;
     }
-    assert_eq!(play.lengths(), [9, 10, 9, 10, 10, 10, 10], "one frame is kept back");
+    assert_eq!(found, [full, full, soon, full, full, full, full]);
+    assert_eq!(play.lengths(), [10, 10, 10, 10, 10, 10, 2]);
     assert_eq!(play.batches("u")[0].pos, 0);
     assert_eq!(play.batches("u")[0].time, ORIGIN);
     let mut next = 1u16;
@@ -209,7 +215,32 @@ fn a_ramp_comes_in_even_batches_whatever_the_sweeps_find() {
         assert_eq!(u16::from_le_bytes([pcm[0], pcm[1]]), next);
         next = next.wrapping_add(1);
     }
-    assert_eq!(play.fx.tally.frames, 70);
+    assert_eq!((play.fx.tally.frames, play.room.rest()), (62, 0));
+}
+
+#[test]
+fn who_is_a_frame_behind_another_speaker_is_waited_for_and_who_is_silent_is_not() {
+    let mut play = Play::joined();
+    play.open(0, 2, "v");
+    let say = |play: &mut Play, stream, (from, to): (i64, i64)| {
+        for pts in (from..to).step_by(20_000) {
+            let audio = Audio { stream, pts: PTS + pts, pcm: &[1; 640] };
+            play.say(to, &FromAdapter::Audio(audio));
+        }
+    };
+    say(&mut play, 1, (0, 200_000));
+    assert_eq!(play.room.found(), Found { full: true, soon: false });
+    say(&mut play, 2, (0, 180_000));
+    assert_eq!(play.room.found(), Found { full: true, soon: true });
+    say(&mut play, 2, (180_000, 200_000));
+    play.sweep(200_000);
+    assert_eq!(play.room.rest(), 0);
+    // Both are out of step by half a batch: each look takes what there is.
+    say(&mut play, 1, (200_000, 400_000));
+    say(&mut play, 2, (200_000, 320_000));
+    assert_eq!(play.room.found(), Found { full: true, soon: false });
+    play.sweep(400_000);
+    assert_eq!(play.heard["v"].last().map(|batch| batch.runs.slots()), Some(6));
 }
 
 #[test]
@@ -217,18 +248,17 @@ fn an_adapter_a_little_late_costs_nothing_and_a_stalled_one_its_own_audio() {
     let mut play = Play::joined();
     play.ramp(200_000, (0, 200_000));
     play.sweep(200_000);
-    play.sweep(400_000); // nothing: the frame kept back is the sign of life
-    assert_eq!(play.lengths(), [9, 1]);
-    play.sweep(600_000); // nothing again: one slot, not all that is missing
+    play.late_sweep(400_000); // we are late ourselves
+    assert_eq!(play.lengths(), [10]);
+    play.sweep(400_000); // nothing: one slot, not all that is missing
     assert_eq!(play.runs(), [(SlotState::Audio, 10), (SlotState::Stalled, 1)]);
-    play.late_sweep(800_000); // we are late ourselves
+    play.late_sweep(800_000);
     play.sweep(1_000_000); // up to a sweep ago
     assert_eq!(play.runs(), [(SlotState::Audio, 10), (SlotState::Stalled, 30)]);
 
     // The burst fills no more than what is not told yet.
     play.ramp(1_200_000, (200_000, 1_200_000));
     play.sweep(1_200_000);
-    play.sweep(1_400_000);
     let runs = [(SlotState::Audio, 10), (SlotState::Stalled, 30), (SlotState::Audio, 20)];
     assert_eq!(play.runs(), runs);
     let track = TrackId::of_user("u");
@@ -248,7 +278,6 @@ fn a_muted_track_says_so_as_time_passes() {
     play.say(1_250_000, &FromAdapter::Unmuted { stream: 1, pts: PTS + 1_240_000 });
     play.ramp(1_400_000, (1_240_000, 1_400_000));
     play.sweep(1_400_000);
-    play.sweep(1_600_000);
     let runs = play.runs();
     assert_eq!(runs[0], (SlotState::Audio, 10));
     let states: Vec<_> = runs.iter().map(|run| run.0).collect();
@@ -274,8 +303,9 @@ fn idle_is_silence_and_lost_is_lost() {
     play.say(600_000, &FromAdapter::Lost { stream: 1, from: PTS + 400_000, to: PTS + 460_000 });
     play.ramp(600_000, (460_000, 600_000));
     play.sweep(600_000);
+    play.ramp(800_000, (600_000, 800_000));
     play.sweep(800_000);
-    let runs = [(SlotState::Silence, 10), (SlotState::Lost, 3), (SlotState::Audio, 7)];
+    let runs = [(SlotState::Silence, 10), (SlotState::Lost, 3), (SlotState::Audio, 17)];
     assert_eq!(play.runs(), runs);
     let track = TrackId::of_user("u");
     assert_eq!(play.news.last(), Some(&RoomNews::Gap { track, slots: 3, state: 4 }));
@@ -290,7 +320,6 @@ fn garbage_costs_itself_alone_and_what_breaks_the_protocol_is_told() {
     play.say(200_000, &FromAdapter::Audio(Audio { stream: 9, pts: PTS, pcm: &[0; 640] }));
     play.say(200_000, &FromAdapter::TrackClosed { stream: 9, pts: PTS });
     play.sweep(200_000);
-    play.sweep(400_000);
     assert_eq!(play.runs(), [(SlotState::Audio, 10)]);
     assert_eq!(play.fx.tally.refused, 2);
     assert_eq!(play.words, [Word::Joined]);
@@ -347,7 +376,7 @@ fn a_user_has_one_track_at_a_time() {
     );
     play.ramp(200_000, (0, 200_000));
     play.sweep(200_000);
-    assert_eq!(play.lengths(), [9]);
+    assert_eq!(play.lengths(), [10]);
 }
 
 #[test]
@@ -364,9 +393,7 @@ fn who_comes_back_goes_on_counting() {
     assert_eq!(play.batches("u").len(), closed, "a closed track says nothing");
     play.open(2_000_000, 1, "u");
     play.ramp(2_200_000, (2_000_000, 2_200_000));
-    for sweep in 11..=13 {
-        play.sweep(sweep * SWEEP);
-    }
+    play.sweep(2_200_000);
     let runs = play.runs();
     assert_eq!(runs[0], (SlotState::Audio, 10));
     assert_eq!(runs.last(), Some(&(SlotState::Audio, 10)));
@@ -387,7 +414,6 @@ fn a_crash_leaves_an_absence_and_the_next_adapter_goes_on() {
     play.open(1_000_000, 1, "u");
     play.ramp(1_200_000, (1_000_000, 1_200_000));
     play.sweep(1_200_000);
-    play.sweep(1_400_000);
     let runs = [(SlotState::Audio, 10), (SlotState::Absent, 40), (SlotState::Audio, 10)];
     assert_eq!(play.runs(), runs);
     assert_eq!(play.news.len(), 1, "it was never closed: {:?}", play.news);
@@ -429,7 +455,6 @@ fn a_raw_adapter_is_one_track_from_its_first_sample_on() {
     play.bytes(500_000, &pcm[4_001..]);
     assert_eq!(play.words, [Word::Joined]);
     play.sweep(500_000);
-    play.sweep(700_000);
     let batches = play.batches("stream");
     assert_eq!(batches.iter().map(|batch| batch.runs.slots()).sum::<u8>(), 10);
     // 2,000 samples had come when it was first read.
@@ -449,7 +474,6 @@ fn a_raw_adapter_that_was_held_up_goes_on_where_time_is() {
     let next = play.pcm(3_200);
     play.bytes(2_000_000, &next);
     play.sweep(2_000_000);
-    play.sweep(2_200_000);
     let batches = play.batches("stream");
     let end = batches.last().unwrap().end();
     assert_eq!(end, 32_000, "the last sample is heard when it came");

@@ -1,9 +1,7 @@
 //! One track of a room: its writer, and when what it holds goes out.
 //!
-//! A sweep finds about one batch. Where the adapter's clock and ours drift past
-//! each other it would be nine frames or eleven; so one frame is kept back,
-//! which makes batches even, and which is at hand as a sign of life when the
-//! next sweep finds nothing.
+//! Its room is swept when a batch is full ([`super::super::plane`] finds out
+//! when), so batches are even; one frame that is early is the next one's.
 
 use super::{Effects, Outgoing};
 use crate::{
@@ -19,7 +17,7 @@ use crate::{
 
 /// A batch shorter than this is not worth waiting a frame for: its sweeps come
 /// more than twice as often as a track must speak.
-const EVEN_FROM: u8 = 5;
+pub(super) const EVEN_FROM: u64 = 5;
 /// A sweep may come this much early and still count as the one that is due.
 const EARLY_US: i64 = 20_000;
 /// [`limits::HEARTBEAT_TRACK`] in µs.
@@ -54,8 +52,9 @@ pub(super) struct Track {
     pub(super) orphan: Option<i64>,
     pub(super) closed_at: Option<i64>,
     pub(super) muted: bool,
-    /// Something came since the last sweep.
+    /// Something came since the last sweep, and between the two before it.
     pub(super) heard: bool,
+    spoke: bool,
     /// Heartbeats since something came.
     empty: u32,
     published: i64,
@@ -84,6 +83,7 @@ impl Track {
             closed_at: None,
             muted: false,
             heard: false,
+            spoke: false,
             empty: 0,
             published: now,
             missing: [(0, 0); MISSING.len()],
@@ -94,6 +94,11 @@ impl Track {
     /// Whether it must be heard of: it is open, or may be again soon.
     pub(super) fn is_open(&self) -> bool {
         self.stream.is_some() || self.orphan.is_some()
+    }
+
+    /// Whether more may come of it any moment.
+    pub(super) fn speaks(&self) -> bool {
+        self.stream.is_some() && (self.heard || self.spoke)
     }
 
     /// Whether it was published with something else than missing audio.
@@ -107,18 +112,17 @@ impl Track {
     pub(super) fn settle(&mut self, sweep: Sweep, fx: &mut Effects) {
         let most = u64::from(self.writer.track().batch_slots);
         let mut any = false;
-        while self.writer.pending_slots() > most {
+        while self.writer.pending_slots() >= most {
             self.publish(most, sweep.now, fx);
             any = true;
         }
-        let pending = self.writer.pending_slots();
-        // A few frames more than a batch may wait for the next one.
-        if pending > 0 && (!any || pending > most / 2) {
-            let keep = most >= u64::from(EVEN_FROM) && pending > 1;
-            self.publish_all_but(u64::from(keep), sweep.now, fx);
+        let rest = self.writer.pending_slots();
+        if rest > 0 && !(any && rest == 1 && most >= EVEN_FROM) {
+            self.publish_all_but(0, sweep.now, fx);
             any = true;
         }
         let heard = std::mem::take(&mut self.heard);
+        self.spoke = heard;
         if heard {
             self.empty = 0;
         }
@@ -177,7 +181,11 @@ impl Track {
     /// Publishes one batch of up to `most` slots.
     fn publish(&mut self, most: u64, now: i64, fx: &mut Effects) {
         let most = u8::try_from(most).unwrap_or(u8::MAX);
-        let Some(batch) = self.writer.next_part(most, &mut fx.pool) else { return };
+        let about = self.writer.track();
+        let slots = most.min(about.batch_slots);
+        let bytes = usize::from(slots) * about.format.slot_bytes();
+        let out = fx.pool.buffer(bytes + about.user.len() + about.role.len());
+        let Some(batch) = self.writer.next_part(most, out) else { return };
         self.published = now;
         let before = self.end.replace(batch.pos + u64::from(batch.slots) * self.slot() as u64);
         if let Some(before) = before

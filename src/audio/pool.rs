@@ -1,0 +1,123 @@
+//! Where batches are encoded: chunks that are used again once nobody keeps what
+//! was written into them. A worker keeps each batch for ten seconds and lets go
+//! of the oldest first, so the chunk that was filled first is free first, and
+//! after ten seconds nothing is allocated any more.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+
+use super::wire::HEAD_BYTES;
+
+/// Bytes of a chunk: nine batches of ten frames. A larger one is freed later,
+/// by the batch that is kept longest.
+const CHUNK: usize = 64 * 1024;
+/// Free chunks that are kept although fewer would do: rooms breathe.
+const SPARE: usize = 8;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Pool {
+    /// What is written into.
+    current: BytesMut,
+    /// The ends of full chunks, in the order they were filled.
+    full: VecDeque<BytesMut>,
+    /// Chunks allocated so far.
+    made: u64,
+}
+
+impl Pool {
+    /// An empty buffer with room for a batch of so many bytes of samples and
+    /// text.
+    pub fn buffer(&mut self, bytes: usize) -> &mut BytesMut {
+        let needed = bytes + HEAD_BYTES;
+        if self.current.capacity() < needed {
+            self.turn(needed.max(CHUNK));
+        }
+        &mut self.current
+    }
+
+    /// Takes the oldest chunk if it is free, else a new one.
+    fn turn(&mut self, needed: usize) {
+        let old = std::mem::take(&mut self.current);
+        if self.made > 0 {
+            self.full.push_back(old);
+        }
+        // One that is free and too small is freed.
+        while let Some(oldest) = self.full.front_mut() {
+            let fits = oldest.try_reclaim(needed);
+            let free = fits || oldest.try_reclaim(CHUNK);
+            let oldest = if free { self.full.pop_front() } else { break };
+            if let Some(oldest) = oldest.filter(|_| fits) {
+                self.current = oldest;
+                break;
+            }
+        }
+        if self.current.capacity() == 0 {
+            self.made += 1;
+            self.current = BytesMut::with_capacity(needed);
+        }
+        // Where there are more than it takes, one goes.
+        if self.full.get_mut(SPARE).is_some_and(|chunk| chunk.try_reclaim(CHUNK)) {
+            self.full.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{BufMut, Bytes};
+
+    use super::*;
+
+    fn batch(pool: &mut Pool, bytes: usize) -> Bytes {
+        let out = pool.buffer(bytes);
+        assert!(out.is_empty() && out.capacity() >= bytes);
+        out.put_bytes(1, bytes);
+        out.split().freeze()
+    }
+
+    #[test]
+    fn what_is_kept_for_a_while_is_written_into_the_same_chunks_again() {
+        let (mut pool, mut kept) = (Pool::default(), VecDeque::new());
+        for _ in 0..10_000 {
+            kept.push_back(batch(&mut pool, 6_700));
+            if kept.len() > 500 {
+                kept.pop_front();
+            }
+        }
+        let (bytes, held) = (500 * 6_700, pool.made * CHUNK as u64);
+        assert!(held < 2 * bytes, "{held} bytes allocated for {bytes} that are kept");
+        let before = pool.made;
+        for _ in 0..10_000 {
+            kept.push_back(batch(&mut pool, 6_700));
+            kept.pop_front();
+        }
+        assert_eq!(pool.made, before);
+        assert!(kept.iter().all(|batch| batch.iter().all(|byte| *byte == 1)));
+    }
+
+    #[test]
+    fn chunks_that_nobody_needs_any_more_are_freed() {
+        let mut pool = Pool::default();
+        let kept: Vec<_> = (0..1_000).map(|_| batch(&mut pool, 6_700)).collect();
+        assert!(pool.full.len() > 90);
+        drop(kept);
+        for _ in 0..1_000 {
+            batch(&mut pool, 6_700);
+        }
+        assert!(pool.full.len() <= SPARE + 1, "{}", pool.full.len());
+    }
+
+    #[test]
+    fn one_batch_of_the_largest_kind_does_not_stand_in_the_way() {
+        let (mut pool, mut kept) = (Pool::default(), VecDeque::new());
+        for round in 0..3_000 {
+            kept.push_back(batch(&mut pool, if round % 3 == 0 { 192_000 } else { 6_700 }));
+            if kept.len() > 30 {
+                kept.pop_front();
+            }
+        }
+        assert!(pool.full.len() < 60, "{}", pool.full.len());
+    }
+}

@@ -1,0 +1,210 @@
+//! When a room is looked at: just behind the moment its next batch is full. An
+//! adapter writes a frame every 20 ms, and who looks at any odd moment finds the
+//! last one 10 ms old on average and now and then one frame too few. So each
+//! look creeps a little towards the frame it waits for, until it comes too
+//! early, looks again a moment later and stays behind that: the phase of the
+//! adapter's clock, found without a wake for each of its frames.
+
+use super::{seat::Us, wheel::SLOT_US};
+use crate::{limits, worker::room::Found};
+
+/// Least and most that a look comes earlier than the one before it. The least is
+/// more than two clocks that differ by 400 ppm drift apart in 200 ms.
+const STEPS: std::ops::RangeInclusive<Us> = 100..=4_000;
+/// Looks in a row that find a full batch before the next comes twice as much
+/// earlier.
+const HITS: u32 = 8;
+/// A look that came too early is followed by another after this long …
+const AGAIN_US: Us = SLOT_US;
+/// … and the next batch is looked for this long after this one was full.
+const MARGIN_US: Us = SLOT_US / 2;
+/// A look that comes this late found nothing out about the adapter.
+const LATE_US: Us = 2 * SLOT_US;
+const FRAME_US: Us = limits::FRAME.as_micros() as Us;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Rhythm {
+    period: Us,
+    /// When the next batch should be full.
+    beat: Us,
+    /// When the room is looked at.
+    look: Us,
+    /// Looks at this batch so far.
+    tries: u32,
+    step: Us,
+    hits: u32,
+    /// The last batch was not full in the end: nothing is waited for.
+    lost: bool,
+}
+
+impl Rhythm {
+    /// Batches of `frames` frames, the first of them looked for at a moment of
+    /// the room's own within the next period.
+    pub(super) fn new(period: Us, phase: Us, now: Us) -> Self {
+        let beat = now - now.rem_euclid(period) + phase.rem_euclid(period);
+        let beat = if beat <= now { beat + period } else { beat };
+        Self { period, beat, look: beat, tries: 0, step: *STEPS.end(), hits: 0, lost: false }
+    }
+
+    /// When the room is to be looked at.
+    pub(super) fn due(&self) -> Us {
+        self.look
+    }
+
+    /// The room was looked at: whether what it has goes out. If not it is looked
+    /// at again soon.
+    pub(super) fn looked(&mut self, found: Found, now: Us) -> bool {
+        let whole = found.full && !found.soon;
+        // Longer than a frame nothing is waited for, and not into the next batch.
+        let patience = FRAME_US.min(self.period - SLOT_US);
+        if !whole && !self.lost && now - self.beat < patience && (found.full || found.soon) {
+            self.tries += 1;
+            self.look = now + AGAIN_US;
+            return false;
+        }
+        if found.full {
+            if self.tries > 0 {
+                self.beat = now + MARGIN_US;
+                self.step = (self.step / 2).max(*STEPS.start());
+                self.hits = 0;
+            } else if now - self.look < LATE_US {
+                self.beat -= self.step;
+                self.hits += 1;
+                if self.hits.is_multiple_of(HITS) {
+                    self.step = (self.step * 2).min(*STEPS.end());
+                }
+            }
+        } else {
+            // Whoever comes back comes at any moment.
+            (self.step, self.hits) = (*STEPS.end(), 0);
+        }
+        self.lost = !found.full;
+        true
+    }
+
+    /// What could go out is out, and the fullest track has `rest` frames left
+    /// over: plans the next look.
+    pub(super) fn settled(&mut self, rest: u64, now: Us) {
+        self.tries = 0;
+        let rest = Us::try_from(rest).unwrap_or(0) * FRAME_US;
+        self.beat += self.period - rest.clamp(0, self.period - SLOT_US);
+        if self.beat <= now {
+            self.beat += (now - self.beat) / self.period * self.period + self.period;
+        }
+        self.look = self.beat;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An adapter whose frames come at `phase`, and each up to `jitter` later,
+    /// read in batches of ten for so many periods. Returns the age of the last
+    /// frame of each batch and how often it was looked at.
+    fn play(
+        phase: Us,
+        jitter: Us,
+        ppm: i64,
+        batches: usize,
+        random: &mut fastrand::Rng,
+    ) -> (Vec<Us>, usize) {
+        let mut frames = Vec::new();
+        for number in 1..(batches as i64 + 4) * 10 {
+            let on_time = number * FRAME_US * 1_000_000 / (1_000_000 + ppm) + phase;
+            frames.push(on_time + random.i64(0..=jitter));
+        }
+        let mut rhythm = Rhythm::new(10 * FRAME_US, 77_000, 0);
+        let (mut out, mut come, mut ages, mut looks) = (0, 0, Vec::new(), 0);
+        while ages.len() < batches {
+            // As the wheel has it.
+            let now = (rhythm.due() + SLOT_US - 1) / SLOT_US * SLOT_US;
+            looks += 1;
+            // A pipe keeps the order.
+            come += frames[come..].iter().take_while(|at| **at <= now).count();
+            let pending = come - out;
+            let found = Found { full: pending >= 10, soon: pending == 9 };
+            if rhythm.looked(found, now) {
+                let sent = pending.min(10);
+                out += sent;
+                if sent > 0 {
+                    ages.push(now - frames[out - 1]);
+                }
+                rhythm.settled((pending - sent) as u64, now);
+            }
+        }
+        (ages, looks)
+    }
+
+    fn percentile(ages: &[Us], share: f64) -> Us {
+        let mut ages = ages.to_vec();
+        ages.sort_unstable();
+        ages[((ages.len() - 1) as f64 * share) as usize]
+    }
+
+    #[test]
+    fn whatever_the_phase_a_batch_goes_out_when_it_is_full() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for phase in (0..FRAME_US).step_by(1_700) {
+            let (ages, looks) = play(phase, 0, 0, 600, &mut random);
+            let ages = &ages[100..];
+            assert!(percentile(ages, 0.5) <= 2_500, "phase {phase}: {}", percentile(ages, 0.5));
+            assert!(percentile(ages, 0.99) <= 4_500, "phase {phase}: {}", percentile(ages, 0.99));
+            assert!(looks <= 600 * 5 / 4, "{looks} looks for 600 batches");
+        }
+    }
+
+    #[test]
+    fn clocks_that_drift_and_frames_that_jitter_are_followed() {
+        let mut random = fastrand::Rng::with_seed(2);
+        for ppm in [-400, -200, 200, 400] {
+            let (ages, looks) = play(3_000, 0, ppm, 2_000, &mut random);
+            assert!(percentile(&ages[100..], 0.99) <= 4_500, "{ppm} ppm");
+            assert!(looks <= 2_000 * 4 / 3, "{ppm} ppm: {looks}");
+        }
+        for jitter in [2_000, 5_000, 12_000] {
+            let (ages, looks) = play(3_000, jitter, 0, 2_000, &mut random);
+            let late = percentile(&ages[100..], 0.99);
+            assert!(late <= jitter + 6_000, "jitter {jitter}: {late}");
+            assert!(looks <= 2_000 * 3 / 2, "jitter {jitter}: {looks}");
+        }
+    }
+
+    #[test]
+    fn an_adapter_that_says_nothing_is_looked_at_once_a_period() {
+        let mut rhythm = Rhythm::new(200_000, 0, 0);
+        let nothing = Found { full: false, soon: false };
+        for _ in 0..20 {
+            let now = rhythm.due();
+            assert!(rhythm.looked(nothing, now));
+            rhythm.settled(0, now);
+            assert_eq!(rhythm.due(), now + 200_000);
+        }
+    }
+
+    #[test]
+    fn a_batch_that_does_not_fill_up_is_waited_for_once_and_for_a_frame() {
+        let mut rhythm = Rhythm::new(200_000, 0, 0);
+        let some = Found { full: false, soon: true };
+        let (begin, mut looks) = (rhythm.due(), 1);
+        while !rhythm.looked(some, rhythm.due()) {
+            looks += 1;
+        }
+        assert_eq!((rhythm.due() - begin, looks), (FRAME_US, 11));
+        let now = rhythm.due();
+        rhythm.settled(0, now);
+        assert_eq!(rhythm.due(), begin + 200_000);
+        assert!(rhythm.looked(some, rhythm.due()), "not again before one was full");
+    }
+
+    #[test]
+    fn a_thread_that_was_away_goes_on_with_the_next_batch() {
+        let mut rhythm = Rhythm::new(200_000, 0, 0);
+        let full = Found { full: true, soon: false };
+        let (beat, late) = (rhythm.due(), rhythm.due() + 950_000);
+        assert!(rhythm.looked(full, late));
+        rhythm.settled(0, late);
+        assert_eq!(rhythm.due(), beat + 1_000_000);
+    }
+}

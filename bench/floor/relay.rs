@@ -1,0 +1,261 @@
+//! The relay itself. All it does with a frame is to copy it.
+
+use std::{io::Read, net::TcpStream, os::fd::AsFd};
+
+use anyhow::Context;
+use rustix::{
+    event::{PollFd, PollFlags, epoll, poll},
+    io::Errno,
+    time::ClockId,
+};
+
+use crate::{
+    Options, Relayed, Wake, adapters,
+    rig::{nats, pace, usage},
+};
+
+/// Bytes of a frame on the pipe, and of its samples.
+const FRAME: usize = 664;
+const PCM: usize = 640;
+/// What a batch of ours has beside its samples.
+const BESIDE: usize = 300;
+/// µs before it measures, once every room was heard.
+const WARM_UP: i64 = 2_000_000;
+
+struct Room {
+    pipe: adapters::Adapter,
+    heard: bool,
+    /// `PUB` and its arguments.
+    head: Vec<u8>,
+    /// Samples that wait for the message to be full, where it reads every frame.
+    held: Vec<u8>,
+}
+
+/// See the module.
+struct Relay {
+    rooms: Vec<Room>,
+    server: TcpStream,
+    out: Vec<u8>,
+    buffer: Vec<u8>,
+    /// Bytes of samples in a message.
+    most: usize,
+    /// What ends it, in whatever length is needed.
+    tail: Vec<u8>,
+    count: Relayed,
+    heard: usize,
+}
+
+/// Is the relay: says when it begins to measure and what it came to.
+pub(crate) fn run(options: &Options, server: &str) -> anyhow::Result<()> {
+    let pipes = adapters::start(options)?;
+    let server = nats::connect(server, "")?;
+    server.set_nonblocking(true)?;
+    let most = options.frames * PCM;
+    let size = most + BESIDE;
+    let rooms = pipes.into_iter().enumerate().map(|(index, pipe)| {
+        let head = format!("PUB audio.live.bench-{index}.user-0 {size}\r\n").into_bytes();
+        Room { pipe, heard: false, head, held: Vec::with_capacity(most) }
+    });
+    let mut tail = vec![b'x'; size];
+    tail.extend_from_slice(b"\r\n");
+    let mut relay = Relay {
+        rooms: rooms.collect(),
+        server,
+        out: Vec::with_capacity(1 << 20),
+        buffer: vec![0; 64 * 1024],
+        most,
+        tail,
+        count: Relayed::default(),
+        heard: 0,
+    };
+    let mut measure = Measure::new(options);
+    match options.wake {
+        Wake::Sweep => relay.sweep(options, &mut measure),
+        Wake::Frame => relay.wait(&mut measure),
+    }
+}
+
+impl Relay {
+    /// Reads each room once a message.
+    fn sweep(&mut self, options: &Options, measure: &mut Measure) -> anyhow::Result<()> {
+        let slot = options.slot_ms * 1_000;
+        let slots = (options.frames as i64 * 20_000 / slot).max(1);
+        let mut due = (pace::now_us() / slot + 1) * slot;
+        loop {
+            pace::sleep_until(due);
+            self.count.sleeps += 1;
+            let first = (due / slot % slots) as usize;
+            for index in (first..self.rooms.len()).step_by(slots as usize) {
+                let bytes = self.read(index)?;
+                if bytes > 0 {
+                    self.relay(index, bytes);
+                }
+            }
+            self.send()?;
+            due += slot;
+            if measure.is_over(self, due)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads a room whenever it has something.
+    fn wait(&mut self, measure: &mut Measure) -> anyhow::Result<()> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        for (index, room) in self.rooms.iter().enumerate() {
+            let data = epoll::EventData::new_u64(index as u64);
+            epoll::add(&epoll, &room.pipe.stdout, data, epoll::EventFlags::IN)?;
+        }
+        let mut events = Vec::with_capacity(1_024);
+        loop {
+            events.clear();
+            match epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), None) {
+                Ok(_) | Err(Errno::INTR) => self.count.sleeps += 1,
+                Err(error) => return Err(error.into()),
+            }
+            for event in &events {
+                let index = event.data.u64() as usize;
+                let bytes = self.read(index)?;
+                self.gather(index, bytes);
+            }
+            self.send()?;
+            if measure.is_over(self, pace::now_us())? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads what a pipe holds; says how many bytes.
+    fn read(&mut self, index: usize) -> anyhow::Result<usize> {
+        let room = &mut self.rooms[index];
+        self.count.reads += 1;
+        let bytes = match rustix::io::read(&room.pipe.stdout, &mut self.buffer[..]) {
+            Ok(0) => anyhow::bail!("an adapter has left"),
+            Ok(bytes) => bytes,
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(0),
+            Err(error) => return Err(error.into()),
+        };
+        self.count.frames += (bytes / FRAME) as u64;
+        self.heard += usize::from(!room.heard);
+        room.heard = true;
+        Ok(bytes)
+    }
+
+    /// Puts the frames of a read into a message, as many as it has.
+    fn relay(&mut self, index: usize, bytes: usize) {
+        let out = &mut self.out;
+        out.extend_from_slice(&self.rooms[index].head);
+        let begin = out.len();
+        for frame in self.buffer[..bytes].chunks_exact(FRAME).take(self.most / PCM) {
+            out.extend_from_slice(&frame[FRAME - PCM..]);
+        }
+        let filled = out.len() - begin;
+        out.extend_from_slice(&self.tail[filled..]);
+        self.count.messages += 1;
+    }
+
+    /// Keeps the frames of a read until there is a message of them.
+    fn gather(&mut self, index: usize, bytes: usize) {
+        let room = &mut self.rooms[index];
+        for frame in self.buffer[..bytes].chunks_exact(FRAME) {
+            room.held.extend_from_slice(&frame[FRAME - PCM..]);
+            if room.held.len() == self.most {
+                self.out.extend_from_slice(&room.head);
+                self.out.append(&mut room.held);
+                self.out.extend_from_slice(&self.tail[self.most..]);
+                self.count.messages += 1;
+            }
+        }
+    }
+
+    fn send(&mut self) -> anyhow::Result<()> {
+        let mut rest = &self.out[..];
+        while !rest.is_empty() {
+            self.count.writes += 1;
+            match rustix::io::write(&self.server, rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(Errno::AGAIN) => {
+                    self.count.sleeps += 1;
+                    poll(&mut [PollFd::new(&self.server.as_fd(), PollFlags::OUT)], None)?;
+                }
+                Err(Errno::INTR) => (),
+                Err(error) => return Err(error).context("the server is gone"),
+            }
+        }
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Answers the server's PING: two without an answer end a connection.
+    fn pong(&mut self) {
+        let mut seen = [0; 1_024];
+        while let Ok(count @ 1..) = self.server.read(&mut seen) {
+            if seen[..count].windows(4).any(|word| word == b"PING") {
+                self.out.extend_from_slice(b"PONG\r\n");
+            }
+        }
+    }
+}
+
+/// When it is measured, and what it had used when that began.
+struct Measure {
+    all_heard: Option<i64>,
+    begin: Option<(i64, Relayed)>,
+    length: i64,
+    look: i64,
+}
+
+impl Measure {
+    fn new(options: &Options) -> Self {
+        let length = options.seconds as i64 * 1_000_000;
+        Self { all_heard: None, begin: None, length, look: 0 }
+    }
+
+    fn is_over(&mut self, relay: &mut Relay, now: i64) -> anyhow::Result<bool> {
+        if now < self.look {
+            return Ok(false);
+        }
+        self.look = now + 100_000;
+        relay.pong();
+        if self.all_heard.is_none() && relay.heard == relay.rooms.len() {
+            self.all_heard = Some(now);
+        }
+        let Some(heard) = self.all_heard.filter(|heard| now >= heard + WARM_UP) else {
+            return Ok(false);
+        };
+        let Some((begin, before)) = &self.begin else {
+            println!("measures from {} µs after all were heard", now - heard);
+            self.begin = Some((pace::now_us(), used(relay)));
+            return Ok(false);
+        };
+        let now = pace::now_us();
+        if now < begin + self.length {
+            return Ok(false);
+        }
+        let after = used(relay);
+        let whole = Relayed {
+            seconds: (now - begin) as f64 / 1e6,
+            cpu_us: after.cpu_us - before.cpu_us,
+            voluntary: after.voluntary - before.voluntary,
+            involuntary: after.involuntary - before.involuntary,
+            sleeps: after.sleeps - before.sleeps,
+            reads: after.reads - before.reads,
+            writes: after.writes - before.writes,
+            frames: after.frames - before.frames,
+            messages: after.messages - before.messages,
+            written: after.messages,
+        };
+        println!("{}", serde_json::to_string(&whole)?);
+        Ok(true)
+    }
+}
+
+fn used(relay: &Relay) -> Relayed {
+    let usage = usage::of(std::process::id());
+    Relayed {
+        cpu_us: pace::cpu_us(ClockId::ProcessCPUTime),
+        voluntary: usage.voluntary,
+        involuntary: usage.involuntary,
+        ..relay.count
+    }
+}

@@ -30,6 +30,8 @@ use rustix::{io::Errno, thread::set_current_timer_slack, time::ClockId};
 
 use super::pace;
 
+/// The name of its thread.
+pub(crate) const THREAD: &str = "feed";
 /// A frame in µs.
 const FRAME_US: i64 = 20_000;
 /// Moments within it at which rooms are written to.
@@ -140,7 +142,7 @@ impl Feeder {
             count: Arc::clone(&count),
             moments: Arc::clone(&moments),
         };
-        let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(|| thread.run())?;
+        let thread = std::thread::Builder::new().name(THREAD.to_owned()).spawn(|| thread.run())?;
         Ok(Self { count, moments, more, thread: Some(thread) })
     }
 

@@ -47,7 +47,7 @@ pub(crate) fn of(pid: u32) -> Usage {
     let io = fields(&format!("/proc/{pid}/io"));
     let mut usage = Usage { cpu_us: cpu_us(pid), ..Usage::default() };
     (usage.reads, usage.writes) = (number(&io, "syscr"), number(&io, "syscw"));
-    for (_, thread) in tasks(pid) {
+    for thread in tasks(pid) {
         let status = fields(&format!("{thread}/status"));
         usage.voluntary += number(&status, "voluntary_ctxt_switches");
         usage.involuntary += number(&status, "nonvoluntary_ctxt_switches");
@@ -55,10 +55,26 @@ pub(crate) fn of(pid: u32) -> Usage {
     usage
 }
 
+/// CPU time of a process and nothing else: of a thousand that is read in 1 ms.
+pub(crate) fn cpu_of(pid: u32) -> Usage {
+    Usage { cpu_us: cpu_us(pid), ..Usage::default() }
+}
+
+/// The children of a process, whichever of its threads started them.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let list = |thread: &String| fs::read_to_string(format!("{thread}/children")).ok();
+    let lists: Vec<String> = tasks(pid).iter().filter_map(list).collect();
+    lists
+        .iter()
+        .flat_map(|list| list.split_whitespace())
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
 /// What its threads have used, by name; those of one name together.
 pub(crate) fn threads(pid: u32) -> BTreeMap<String, Usage> {
     let mut by_name: BTreeMap<String, Usage> = BTreeMap::new();
-    for (_, thread) in tasks(pid) {
+    for thread in tasks(pid) {
         let name = fs::read_to_string(format!("{thread}/comm")).unwrap_or_default();
         let run = fs::read_to_string(format!("{thread}/schedstat")).unwrap_or_default();
         let status = fields(&format!("{thread}/status"));
@@ -75,30 +91,42 @@ pub(crate) fn threads(pid: u32) -> BTreeMap<String, Usage> {
     by_name
 }
 
-/// Resident and proportional memory in MiB.
-pub(crate) fn memory(pid: u32) -> (f64, f64) {
-    let rollup = fields(&format!("/proc/{pid}/smaps_rollup"));
-    let mib = |key| number(&rollup, key) as f64 / 1024.0;
-    (mib("Rss"), mib("Pss"))
+/// The threads of a process but for those of one name.
+pub(crate) fn thread_ids(pid: u32, but: &str) -> Vec<u32> {
+    let name = |thread: &str| fs::read_to_string(format!("{thread}/comm")).unwrap_or_default();
+    let others = tasks(pid).into_iter().filter(|thread| name(thread).trim() != but);
+    others.filter_map(|thread| thread.rsplit('/').next()?.parse().ok()).collect()
 }
 
-/// User and system time in µs. The kernel tells it in ticks of 10 ms, of a sum
-/// that it keeps in ns.
+/// Resident memory in MiB.
+pub(crate) fn resident(pid: u32) -> f64 {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages: f64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0.0);
+    pages * rustix::param::page_size() as f64 / (1024.0 * 1024.0)
+}
+
+/// Resident memory in MiB with what is shared counted in parts: walks every
+/// page, so it is not for whoever is measured.
+pub(crate) fn proportional(pid: u32) -> f64 {
+    number(&fields(&format!("/proc/{pid}/smaps_rollup")), "Pss") as f64 / 1024.0
+}
+
+/// CPU time of a process with all threads it ever had, in µs: its own clock, since
+/// what `/proc` tells is in ticks of 10 ms.
 fn cpu_us(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
-    let ticks: f64 =
-        fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-    ticks * 1e6 / rustix::param::clock_ticks_per_second() as f64
+    let (Ok(pid), mut clock) = (pid.try_into(), 0) else { return 0.0 };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: both write to places that live as long as the calls.
+    let read = unsafe {
+        libc::clock_getcpuclockid(pid, &raw mut clock) == 0
+            && libc::clock_gettime(clock, &raw mut time) == 0
+    };
+    if read { time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3 } else { 0.0 }
 }
 
-fn tasks(pid: u32) -> Vec<(u32, String)> {
+fn tasks(pid: u32) -> Vec<String> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let id = |name: std::ffi::OsString| name.to_str().and_then(|name| name.parse().ok());
-    threads
-        .flatten()
-        .filter_map(|thread| Some((id(thread.file_name())?, thread.path().display().to_string())))
-        .collect()
+    threads.flatten().map(|thread| thread.path().display().to_string()).collect()
 }
 
 fn fields(path: &str) -> BTreeMap<String, String> {

@@ -1,5 +1,5 @@
-//! The programs under load: starts them, plays faults on them, and reads what
-//! they cost from `/proc`.
+//! The programs under load: starts them and plays faults on them. What they cost
+//! is `meter`'s.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, bail};
 use audio_gateway::{bus::messages::List, client::Gateway};
 
-use crate::Options;
+use crate::{Options, meter::Programs, rig::usage};
 
 /// See the module. Dropping it kills everything it started.
 pub(crate) struct Fleet {
@@ -26,37 +26,9 @@ pub(crate) struct Fleet {
     workers: Vec<Child>,
 }
 
-/// CPU seconds by program.
-#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
-pub(crate) struct Usage {
-    /// nats-server.
-    pub(crate) server: f64,
-    /// The dispatcher.
-    pub(crate) dispatcher: f64,
-    /// All workers, without their adapters.
-    pub(crate) workers: f64,
-    /// All adapters.
-    pub(crate) adapters: f64,
-    /// This process.
-    pub(crate) listener: f64,
-}
-
-impl Usage {
-    /// What came since an earlier look.
-    pub(crate) fn since(&self, before: &Self) -> Self {
-        Self {
-            server: self.server - before.server,
-            dispatcher: self.dispatcher - before.dispatcher,
-            workers: self.workers - before.workers,
-            adapters: self.adapters - before.adapters,
-            listener: self.listener - before.listener,
-        }
-    }
-}
-
 impl Fleet {
     /// Starts everything and waits until it is ready.
-    pub(crate) async fn start(options: &Options) -> anyhow::Result<Self> {
+    pub(crate) async fn start(options: &Options, feeder: Option<&Path>) -> anyhow::Result<Self> {
         let bin = match &options.bin {
             Some(bin) => bin.clone(),
             None => {
@@ -87,13 +59,25 @@ impl Fleet {
         };
         let dispatcher = program("dispatcher", &["--id", "bench"])?;
         let mut workers = Vec::new();
+        let config = store.with_extension("toml");
+        if let Some(feeder) = feeder {
+            let adapter = std::path::absolute(bin.join("bench-adapter"))?;
+            let text = format!(
+                "[adapter.bench]\nmode = \"framed\"\ncommand = [{adapter:?}, {feeder:?}]\n"
+            );
+            fs::write(&config, text)?;
+        } else {
+            fs::write(&config, "")?;
+        }
+        let path = config.display().to_string();
         // Whatever else the machine does, they take what they are given: what a
         // full machine sounds like is what is measured.
         for index in 0..options.workers {
             let id = format!("bench-{index}");
-            workers
-                .push(program("worker", &["--id", &id, "--cores", "64", "--drain-timeout", "0"])?);
+            let args = ["--id", &id, "--cores", "64", "--drain-timeout", "0", "--config", &path];
+            workers.push(program("worker", &args)?);
         }
+        fs::remove_file(&config)?;
         Ok(Self {
             url: url.clone(),
             server: options.nats_server.clone(),
@@ -126,21 +110,23 @@ impl Fleet {
         }
     }
 
-    /// CPU used so far.
-    pub(crate) fn usage(&self) -> Usage {
-        let adapters = |worker: &Child| children(worker.id()).into_iter().map(cpu).sum::<f64>();
-        Usage {
-            server: cpu(self.nats.id()),
-            dispatcher: cpu(self.dispatcher.id()),
-            workers: self.workers.iter().map(|worker| cpu(worker.id())).sum(),
-            adapters: self.workers.iter().map(adapters).sum(),
-            listener: cpu(std::process::id()),
+    /// The processes, for whoever measures them.
+    pub(crate) fn programs(&self) -> Programs {
+        Programs {
+            server: self.nats.id(),
+            dispatcher: self.dispatcher.id(),
+            workers: self.workers.iter().map(Child::id).collect(),
         }
     }
 
     /// Resident memory of the workers in MiB.
     pub(crate) fn worker_memory(&self) -> f64 {
-        self.workers.iter().map(|worker| resident(worker.id())).sum()
+        self.workers.iter().map(|worker| usage::resident(worker.id())).sum()
+    }
+
+    /// The same with what is shared counted in parts.
+    pub(crate) fn proportional(&self) -> f64 {
+        self.workers.iter().map(|worker| usage::proportional(worker.id())).sum()
     }
 
     /// Tasks that have been given to a worker more than once: their epoch is
@@ -230,31 +216,4 @@ fn wait_ready(name: &str, log: impl BufRead + Send + 'static) -> anyhow::Result<
         }
     });
     Ok(())
-}
-
-/// User and system time of a process in seconds.
-fn cpu(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
-    let ticks: f64 =
-        fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-    ticks / rustix::param::clock_ticks_per_second() as f64
-}
-
-fn resident(pid: u32) -> f64 {
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-    let pages: f64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0.0);
-    pages * rustix::param::page_size() as f64 / (1024.0 * 1024.0)
-}
-
-/// The children of a process, whichever of its threads started them.
-fn children(pid: u32) -> Vec<u32> {
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    threads
-        .flatten()
-        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
-        .flat_map(|list| {
-            list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()
-        })
-        .collect()
 }

@@ -1,9 +1,11 @@
 //! Checks what is heard against the index ramp: each sample is the one before
-//! plus one, so a hole, a repeat or a shift shows in the samples themselves.
+//! plus one, so a hole, a repeat or a shift shows in the samples themselves. And
+//! tells how long a batch was on its way.
 
 use std::{
     collections::HashMap,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use audio_gateway::{
@@ -11,13 +13,17 @@ use audio_gateway::{
     client::{Heard, Sounds},
 };
 
+use crate::rig::feed::Moments;
+
 /// All tracks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ramps {
     tracks: HashMap<String, Track>,
     total: Tally,
-    /// From the capture of a batch's last sample to its reception, in µs.
-    delays: Vec<u64>,
+    moments: Arc<Moments>,
+    /// From when the last frame of a batch entered its pipe to when the batch was
+    /// in hand, in µs.
+    delays: Vec<u32>,
     fault: Option<Instant>,
     measuring: bool,
 }
@@ -60,8 +66,10 @@ pub(crate) struct Summary {
     pub(crate) tally: Tally,
     /// Tracks that were heard in the last two seconds.
     pub(crate) alive: usize,
-    /// p50, p99, p99.9 and maximum of the delay in ms.
+    /// p50, p99, p99.9 and maximum of the added latency in ms, and of how many
+    /// batches.
     pub(crate) delay_ms: [f64; 4],
+    pub(crate) delays: usize,
     /// Tracks that moved to another epoch after the fault, then the median and
     /// maximum in ms from the fault to the first batch of the new epoch, and
     /// from the last batch before.
@@ -69,6 +77,18 @@ pub(crate) struct Summary {
 }
 
 impl Ramps {
+    /// None yet; `moments` tells when frames entered their pipes.
+    pub(crate) fn new(moments: Arc<Moments>) -> Self {
+        Self {
+            tracks: HashMap::new(),
+            total: Tally::default(),
+            moments,
+            delays: Vec::new(),
+            fault: None,
+            measuring: false,
+        }
+    }
+
     /// Tracks on which audio was heard.
     pub(crate) fn audible(&self) -> usize {
         self.tracks.values().filter(|track| track.next_sample.is_some()).count()
@@ -79,6 +99,11 @@ impl Ramps {
         self.total = Tally::default();
         self.delays.clear();
         self.measuring = true;
+    }
+
+    /// From here on the delay is no longer measured.
+    pub(crate) fn measured(&mut self) {
+        self.measuring = false;
     }
 
     /// From here on new epochs are timed.
@@ -92,10 +117,17 @@ impl Ramps {
         let track = self.tracks.entry(key).or_default();
         match heard.what {
             Sounds::Batch(delivered) => {
-                if self.measuring {
-                    let end = delivered.batch.end() - delivered.batch.pos;
-                    let captured = delivered.batch.time + (end * 1_000_000 / 16_000) as i64;
-                    self.delays.push(u64::try_from(unix_us() - captured).unwrap_or(0));
+                let now_us = self.moments.now();
+                let last = delivered.batch.runs.iter().last();
+                if self.measuring && last.is_some_and(|run| run.state.is_audio()) {
+                    let length = delivered.batch.end() - delivered.batch.pos;
+                    let end = delivered.batch.time + (length * 1_000_000 / 16_000) as i64;
+                    let room = heard.room.as_str().rsplit('-').next();
+                    let room = room.and_then(|number| number.parse().ok());
+                    // The simulator writes a slot when it has ended.
+                    let written = room.and_then(|room| self.moments.written(room, end));
+                    let delay = now_us - written.unwrap_or(end);
+                    self.delays.push(u32::try_from(delay).unwrap_or(0));
                 }
                 track.batch(&delivered.batch, &mut self.total, self.fault, now);
             }
@@ -115,7 +147,7 @@ impl Ramps {
         self.delays.sort_unstable();
         let at = |share: f64| {
             let last = self.delays.len().saturating_sub(1);
-            self.delays.get((last as f64 * share) as usize).map_or(0.0, |us| *us as f64 / 1e3)
+            self.delays.get((last as f64 * share) as usize).map_or(0.0, |us| f64::from(*us) / 1e3)
         };
         let alive = self
             .tracks
@@ -134,6 +166,7 @@ impl Ramps {
             tally: self.total,
             alive: alive.count(),
             delay_ms: [at(0.5), at(0.99), at(0.999), at(1.0)],
+            delays: self.delays.len(),
             fail_over,
         }
     }
@@ -178,9 +211,4 @@ impl Track {
             self.next_sample = Some(sample.wrapping_add(1));
         }
     }
-}
-
-fn unix_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use audio_gateway::client::ListenStats;
 
-use crate::{
-    fleet::{Restarts, Usage},
-    ramp::Summary,
-};
+use crate::{fleet::Restarts, floor::Floor, meter::Costs, ramp::Summary};
 
 /// See the module.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -16,6 +13,8 @@ pub(crate) struct Report {
     pub(crate) rooms: usize,
     /// Tracks expected.
     pub(crate) tracks: usize,
+    /// Frames in a batch.
+    pub(crate) frames: u8,
     /// Seconds measured.
     pub(crate) seconds: f64,
     /// The longest a submit took.
@@ -24,12 +23,22 @@ pub(crate) struct Report {
     pub(crate) heard: Summary,
     /// What the listener counted.
     pub(crate) listener: ListenStats,
-    /// CPU seconds.
-    pub(crate) cost: Usage,
+    /// What each program used.
+    pub(crate) cost: Costs,
+    /// System calls a second, by program.
+    pub(crate) calls: Vec<(&'static str, f64)>,
     /// Resident memory of the workers in MiB, each second.
     pub(crate) memory: Vec<f64>,
+    /// The same at the end, with what is shared counted in parts.
+    pub(crate) proportional: f64,
     /// What the dispatcher says at the end.
     pub(crate) restarts: Restarts,
+    /// Frames for which a pipe had no room: its reader was too late.
+    pub(crate) unfed: u64,
+    /// The latest that one was written after it was due, in µs.
+    pub(crate) latest_feed_us: i64,
+    /// The smallest relay in the same run.
+    pub(crate) floor: Option<Floor>,
 }
 
 impl Report {
@@ -73,8 +82,18 @@ impl Report {
         );
         let [p50, p99, p999, max] = self.heard.delay_ms;
         row(
-            "delay of a batch's end",
+            "added latency",
             format!("p50 {p50:.1} ms, p99 {p99:.1}, p99.9 {p999:.1}, max {max:.1}"),
+        );
+        row(
+            "… from the pipe to next()",
+            format!(
+                "{} batches of {} frames; a frame at most {:.1} ms late into its pipe, {} not at all",
+                self.heard.delays,
+                self.frames,
+                self.latest_feed_us as f64 / 1e3,
+                self.unfed
+            ),
         );
         if let Some((moved, fault, last)) = self.heard.fail_over {
             row("tracks that moved", moved.to_string());
@@ -89,27 +108,74 @@ impl Report {
             "tasks listed, running",
             format!("{}, {}", self.restarts.listed, self.restarts.running),
         );
-        let per = |cpu: f64| format!("{:.0} µs", cpu * 1e6 / (self.rooms as f64 * self.seconds));
-        row(
-            "CPU a room-second",
-            format!(
-                "worker {}, adapter {}, server {}, listener {}, dispatcher {}",
-                per(self.cost.workers),
-                per(self.cost.adapters),
-                per(self.cost.server),
-                per(self.cost.listener),
-                per(self.cost.dispatcher)
-            ),
+        self.print_costs();
+        self.print_memory();
+        if let Some(floor) = &self.floor {
+            let worker = self.per(self.cost.worker.cpu_us);
+            row(
+                "the smallest relay",
+                format!(
+                    "{:.1} µs a room-second, the worker {:.2} × that (its audio threads {:.2} ×)",
+                    floor.cpu_us,
+                    worker / floor.cpu_us,
+                    self.per(self.audio_us()) / floor.cpu_us
+                ),
+            );
+        }
+    }
+
+    /// A room-second's share.
+    fn per(&self, count: f64) -> f64 {
+        count / (self.rooms as f64 * self.seconds)
+    }
+
+    /// CPU of the threads that do what happens fifty times a second.
+    fn audio_us(&self) -> f64 {
+        let audio = self.cost.threads.iter().filter(|(name, _)| name.starts_with("audio"));
+        audio.map(|(_, usage)| usage.cpu_us).sum()
+    }
+
+    fn print_costs(&self) {
+        println!(
+            "{:<26}{:>10}{:>12}{:>12}{:>12}",
+            "a room-second", "CPU µs", "voluntary", "involuntary", "calls"
         );
-        let memory = |index: usize| self.memory.get(index).copied().unwrap_or(0.0);
-        row(
+        for (name, usage) in self.cost.programs() {
+            let calls = self.calls.iter().find(|(program, _)| *program == name);
+            let calls = match calls {
+                Some((_, calls)) => format!("{:.2}", calls / self.rooms as f64),
+                None => String::new(),
+            };
+            println!(
+                "  {name:<24}{:>10.1}{:>12.2}{:>12.2}{calls:>12}",
+                self.per(usage.cpu_us),
+                self.per(usage.voluntary as f64),
+                self.per(usage.involuntary as f64)
+            );
+            if name == "worker" {
+                for (thread, usage) in &self.cost.threads {
+                    println!(
+                        "    {thread:<22}{:>10.1}{:>12.2}{:>12.2}",
+                        self.per(usage.cpu_us),
+                        self.per(usage.voluntary as f64),
+                        self.per(usage.involuntary as f64)
+                    );
+                }
+            }
+        }
+    }
+
+    fn print_memory(&self) {
+        let third = self.memory.len() / 3;
+        let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len().max(1) as f64;
+        let first = mean(&self.memory[..third.max(1).min(self.memory.len())]);
+        let last = mean(&self.memory[self.memory.len() - third.min(self.memory.len())..]);
+        let growth = if first > 0.0 { (last / first - 1.0) * 100.0 } else { 0.0 };
+        println!(
+            "{:<26}{last:.1} MiB resident, {:.1} proportional, {:.0} kB a room; {growth:+.2} % from the first third to the last",
             "worker memory",
-            format!(
-                "{:.1} MiB at first, {:.1} after a third, {:.1} at the end",
-                memory(0),
-                memory(self.memory.len() / 3),
-                memory(self.memory.len().saturating_sub(1))
-            ),
+            self.proportional,
+            self.proportional * 1024.0 / self.rooms as f64
         );
     }
 }

@@ -13,6 +13,9 @@ use crate::limits::WRITER_MAX_SLOTS;
 /// Capacity that a track keeps after a burst, in bytes: two seconds at 16 kHz.
 const PCM_KEEP: usize = 64 * 1024;
 
+/// Buffers without a track that are kept: those of a room or two, still warm.
+const SPARE: usize = 16;
+
 /// Slots in a row of one state.
 #[derive(Debug, Clone, Copy)]
 struct Stretch {
@@ -83,6 +86,22 @@ impl Pending {
     /// Bytes of the slot that is not complete.
     pub(super) fn partial(&self) -> usize {
         self.pcm.len() - self.audio_slots * self.format.slot_bytes()
+    }
+
+    /// Gathers samples in a buffer that others have used, where it has none.
+    pub(super) fn borrow(&mut self, spare: &mut Vec<Vec<u8>>) {
+        if self.pcm.capacity() == 0
+            && let Some(buffer) = spare.pop()
+        {
+            self.pcm = buffer;
+        }
+    }
+
+    /// Lets others use its buffer, where nothing is in it.
+    pub(super) fn give_back(&mut self, spare: &mut Vec<Vec<u8>>) {
+        if self.pcm.is_empty() && self.pcm.capacity() > 0 && spare.len() < SPARE {
+            spare.push(std::mem::take(&mut self.pcm));
+        }
     }
 
     /// Adds slots without samples, behind whole slots only.

@@ -40,6 +40,17 @@ impl TrackWriter {
         }
     }
 
+    /// Has it gather samples in one of these buffers, where it has none: the
+    /// tracks of a thread take turns with a few that are warm.
+    pub fn borrow(&mut self, spare: &mut Vec<Vec<u8>>) {
+        self.line.pending.borrow(spare);
+    }
+
+    /// Gives its buffer to others, where nothing waits in it.
+    pub fn give_back(&mut self, spare: &mut Vec<Vec<u8>>) {
+        self.line.pending.give_back(spare);
+    }
+
     /// Samples whose first belongs at `at`. Without timestamps any bytes will
     /// do, a sample may come in two parts.
     pub fn audio(&mut self, at: Option<i64>, pcm: &[u8]) {

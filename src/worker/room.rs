@@ -117,6 +117,8 @@ pub struct Effects {
     pub tally: Tally,
     /// Where batches are encoded.
     pub pool: Pool,
+    /// Where tracks gather samples, in turns.
+    pub spare: Vec<Vec<u8>>,
 }
 
 impl Effects {
@@ -289,6 +291,7 @@ impl Room {
             track.writer.heartbeat(begin);
         }
         track.heard = true;
+        track.writer.borrow(&mut fx.spare);
         track.writer.audio(None, bytes);
         fx.tally.frames += samples as u64 / format.slot_samples();
     }

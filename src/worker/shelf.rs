@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 
 use super::core::SessionKey;
 use crate::{
@@ -32,7 +33,7 @@ struct Kept {
 pub(super) struct Shelf {
     most: usize,
     bytes: usize,
-    rings: HashMap<RingKey, Kept>,
+    rings: FxHashMap<RingKey, Kept>,
     /// The ring of each batch in the order they were kept.
     order: VecDeque<(Instant, RingKey)>,
     /// The newest ring of each track.
@@ -45,13 +46,13 @@ impl Shelf {
         Self {
             most,
             bytes: 0,
-            rings: HashMap::new(),
+            rings: FxHashMap::default(),
             order: VecDeque::new(),
             rooms: HashMap::new(),
         }
     }
 
-    /// Keeps a batch.
+    /// Keeps a batch; says whether it is the first that is kept of its track.
     #[expect(clippy::too_many_arguments, reason = "a batch has that many names")]
     pub(super) fn keep(
         &mut self,
@@ -62,9 +63,11 @@ impl Shelf {
         epoch: Epoch,
         batch: (u64, Bytes),
         now: Instant,
-    ) {
+    ) -> bool {
         let key = RingKey(session, number);
+        let mut first = false;
         let kept = self.rings.entry(key).or_insert_with(|| {
+            first = true;
             let tracks = self.rooms.entry(room.clone()).or_default();
             tracks.insert(track.clone(), key);
             Kept { room: room.clone(), track: track.clone(), ring: Ring::new(epoch.0) }
@@ -76,6 +79,7 @@ impl Shelf {
         while self.bytes > self.most {
             self.drop_oldest();
         }
+        first
     }
 
     /// Lets go of what is over ten seconds old.

@@ -1,11 +1,12 @@
 //! The loop of the audio thread: sweeps that are due, then commands, then rest.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     sync::mpsc::{Receiver, RecvTimeoutError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc::error::TrySendError, watch};
 
 use super::{
@@ -45,7 +46,7 @@ pub(super) struct Thread {
     stats_out: watch::Sender<PlaneStats>,
     rooms_out: watch::Sender<HashSet<RoomId>>,
     begin: Instant,
-    seats: HashMap<SessionKey, Seat>,
+    seats: FxHashMap<SessionKey, Seat>,
     wheel: Wheel,
     /// Rooms by phase.
     phases: [u32; PHASES],
@@ -76,7 +77,7 @@ impl Thread {
             stats_out,
             rooms_out,
             begin: Instant::now(),
-            seats: HashMap::new(),
+            seats: FxHashMap::default(),
             wheel: Wheel::new(),
             phases: [0; PHASES],
             shelf: Shelf::new(ring_bytes),
@@ -259,10 +260,10 @@ impl Thread {
             let payload = out.batch.payload;
             self.stats.batches += 1;
             self.stats.bytes += payload.len() as u64;
-            let known = self.shelf.knows(&spec.room);
             let batch = (out.batch.seq, payload.clone());
-            self.shelf.keep(session, out.number, &spec.room, &out.track, spec.epoch, batch, at);
-            if !known {
+            let first =
+                self.shelf.keep(session, out.number, &spec.room, &out.track, spec.epoch, batch, at);
+            if first {
                 self.rooms_out.send_if_modified(|rooms| rooms.insert(spec.room.clone()));
             }
             if self.out.publish.put(out.address, payload) {

@@ -5,12 +5,10 @@ use crate::worker::core::SessionKey;
 
 use super::seat::Us;
 
-/// A slot: rooms that are due within it are swept together, at its end. A
-/// thousand rooms are ten a wake; a shorter one wakes more often for fewer, a
-/// longer one adds its length to the delay of all.
-pub(super) const SLOT_US: Us = 2_000;
+/// A slot: rooms that are due within it are swept together, at its end.
+pub(super) const SLOT_US: Us = 1_000;
 /// Slots of a turn, a power of two: 512 ms, beyond the longest period.
-const SLOTS: usize = 256;
+const SLOTS: usize = 512;
 
 /// See the module. A room that is planned anew is left where it was as well:
 /// whoever takes it out looks whether that is still its time.
@@ -101,13 +99,13 @@ mod tests {
     fn rooms_of_one_slot_come_together_at_its_end() {
         let mut wheel = Wheel::new();
         assert_eq!(wheel.next_due(), None);
-        for (session, due) in [(1, 10_001), (2, 11_999), (3, 12_000), (4, 12_001)] {
+        for (session, due) in [(1, 11_001), (2, 11_999), (3, 12_000), (4, 12_001)] {
             wheel.plan(due, SessionKey(session), 0);
         }
         assert_eq!(wheel.next_due(), Some(12_000));
         assert_eq!(taken(&mut wheel, 11_999), [0; 0]);
         assert_eq!(taken(&mut wheel, 12_000), [1, 2, 3]);
-        assert_eq!(taken(&mut wheel, 13_999), [0; 0]);
+        assert_eq!(taken(&mut wheel, 12_999), [0; 0]);
         assert_eq!(taken(&mut wheel, 20_000), [4]);
         assert_eq!(wheel.next_due(), None);
     }
@@ -118,10 +116,10 @@ mod tests {
         wheel.plan(100_000, SessionKey(1), 0);
         assert_eq!(taken(&mut wheel, 100_000), [1]);
         wheel.plan(50_000, SessionKey(2), 100_000);
-        assert_eq!(wheel.next_due(), Some(102_000));
+        assert_eq!(wheel.next_due(), Some(101_000));
         wheel.plan(9_000_000, SessionKey(3), 100_000);
         assert_eq!(taken(&mut wheel, 200_000), [2]);
-        assert_eq!(wheel.next_due(), Some(51 * SLOT_US + 255 * SLOT_US));
+        assert_eq!(wheel.next_due(), Some((101 + SLOTS as i64 - 1) * SLOT_US));
     }
 
     #[test]

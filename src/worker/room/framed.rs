@@ -116,6 +116,7 @@ impl Room {
             return;
         };
         track.heard = true;
+        track.writer.borrow(&mut fx.spare);
         track.writer.audio(Some(at), audio.pcm);
         fx.tally.frames += 1;
     }

@@ -121,6 +121,7 @@ impl Track {
             self.publish_all_but(0, sweep.now, fx);
             any = true;
         }
+        self.writer.give_back(&mut fx.spare);
         let heard = std::mem::take(&mut self.heard);
         self.spoke = heard;
         if heard {

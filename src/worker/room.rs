@@ -309,6 +309,16 @@ impl Room {
         self.close_orphans(now, fx);
     }
 
+    /// Reads a little of all that a sweep begins with, so that it is in the cache;
+    /// what comes of it means nothing.
+    #[must_use]
+    pub fn touch(&self) -> u64 {
+        let own = self.decoder.held() as u64 ^ self.pushed.unsigned_abs() ^ self.spec.epoch.0;
+        let line = self.timeline.as_ref().map_or(0, |line| line.expected(0).unsigned_abs());
+        let streams = self.streams.get(1).copied().flatten().unwrap_or(0) as u64;
+        self.tracks.iter().fold(own ^ line ^ streams, |all, track| all ^ track.touch())
+    }
+
     /// Whether a batch is full, or about to be.
     #[must_use]
     pub fn found(&self) -> Found {

@@ -36,6 +36,8 @@ pub(super) struct Shelf {
     rings: FxHashMap<RingKey, Kept>,
     /// The ring of each batch in the order they were kept.
     order: VecDeque<(Instant, RingKey)>,
+    /// Rooms of which nothing is kept any more, counted.
+    forgotten: u64,
     /// The newest ring of each track.
     rooms: HashMap<RoomId, HashMap<TrackId, RingKey>>,
 }
@@ -48,6 +50,7 @@ impl Shelf {
             bytes: 0,
             rings: FxHashMap::default(),
             order: VecDeque::new(),
+            forgotten: 0,
             rooms: HashMap::new(),
         }
     }
@@ -109,6 +112,7 @@ impl Shelf {
             }
             if tracks.is_empty() {
                 self.rooms.remove(&kept.room);
+                self.forgotten += 1;
             }
         }
     }
@@ -116,6 +120,11 @@ impl Shelf {
     /// Whether anything is kept of a room.
     pub(super) fn knows(&self, room: &RoomId) -> bool {
         self.rooms.contains_key(room)
+    }
+
+    /// How often a room was forgotten so far.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// The newest ring of a track.

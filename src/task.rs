@@ -5,7 +5,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, value::StrDeserializer},
+};
 
 use crate::{
     id::{AdapterName, RoomId, TaskId, TrackId, WorkerId},
@@ -312,7 +315,36 @@ pub enum TaskState {
     Cancelled,
     /// Ended because no worker had it in time.
     Expired,
+    /// One of a later version: it can be shown, and nothing follows from it.
+    #[serde(other)]
+    Other,
 }
+
+/// Reads a state that something follows from: one of a later version is not
+/// read at all.
+///
+/// # Errors
+/// Names the states there are.
+pub fn known_state<'de, D: Deserializer<'de>>(from: D) -> Result<TaskState, D::Error> {
+    let word = String::deserialize(from)?;
+    match TaskState::deserialize(StrDeserializer::<D::Error>::new(&word))? {
+        TaskState::Other => Err(D::Error::unknown_variant(&word, STATES)),
+        state => Ok(state),
+    }
+}
+
+/// As they are written.
+const STATES: &[&str] = &[
+    "pending",
+    "assigned",
+    "starting",
+    "running",
+    "draining",
+    "done",
+    "failed",
+    "cancelled",
+    "expired",
+];
 
 impl TaskState {
     /// Whether the task has ended for good.
@@ -330,9 +362,9 @@ impl TaskState {
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
         use TaskState::{
-            Assigned, Cancelled, Done, Draining, Expired, Failed, Pending, Running, Starting,
+            Assigned, Cancelled, Done, Draining, Expired, Failed, Other, Pending, Running, Starting,
         };
-        if self.is_terminal() {
+        if self.is_terminal() || self == Other {
             return false;
         }
         match next {
@@ -343,6 +375,7 @@ impl TaskState {
             Draining => matches!(self, Running | Draining),
             Expired => self == Pending,
             Done | Failed | Cancelled => true,
+            Other => false,
         }
     }
 }
@@ -359,6 +392,7 @@ impl fmt::Display for TaskState {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
             Self::Expired => "expired",
+            Self::Other => "other",
         })
     }
 }
@@ -380,6 +414,7 @@ pub struct TaskRecord {
     /// What was asked for.
     pub spec: TaskSpec,
     /// Where it stands.
+    #[serde(deserialize_with = "known_state")]
     pub state: TaskState,
     /// The epoch of its last assignment; 0 before the first.
     pub epoch: Epoch,

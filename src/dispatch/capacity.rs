@@ -2,6 +2,8 @@
 //! descriptors and a place among its sessions. Pure arithmetic over what its
 //! heartbeat says and what does not show there yet.
 
+use std::collections::BTreeMap;
+
 use crate::{
     bus::messages::{Cost, Load},
     id::AdapterName,
@@ -149,6 +151,57 @@ impl Budget {
             true => self.share >= limits::OPEN_AGAIN,
             false => self.share >= limits::OPEN_AGAIN && self.resources(average) == 0,
         }
+    }
+}
+
+/// What is left of a worker, and of what it may run of each adapter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Left {
+    budget: Budget,
+    /// Of the adapters that may have only so many sessions there.
+    places: BTreeMap<AdapterName, usize>,
+}
+
+impl Left {
+    /// This, with the places that each adapter has as configured, less those of
+    /// the sessions that are there or on their way.
+    #[must_use]
+    pub fn of<'a>(
+        budget: Budget,
+        load: &Load,
+        sessions: impl Iterator<Item = &'a AdapterName>,
+    ) -> Self {
+        let capped = |cost: &Cost| Some((cost.adapter.clone(), cost.sessions_max?));
+        let mut left = Self { budget, places: load.costs.iter().filter_map(capped).collect() };
+        if !left.places.is_empty() {
+            sessions.for_each(|adapter| left.occupy(adapter));
+        }
+        left
+    }
+
+    fn occupy(&mut self, adapter: &AdapterName) {
+        if let Some(places) = self.places.get_mut(adapter) {
+            *places = places.saturating_sub(1);
+        }
+    }
+
+    /// Whether one more session of the adapter may run, were there room for it.
+    #[must_use]
+    pub fn may_run(&self, adapter: &AdapterName) -> bool {
+        self.places.get(adapter) != Some(&0)
+    }
+
+    /// How many sessions of an adapter with this need still fit.
+    #[must_use]
+    pub fn count(&self, need: &Need, adapter: &AdapterName) -> usize {
+        let places = self.places.get(adapter).copied().unwrap_or(usize::MAX);
+        self.budget.count(need).min(places)
+    }
+
+    /// One more session is given to it.
+    pub fn take(&mut self, need: &Need, adapter: &AdapterName) {
+        self.budget.take(need);
+        self.occupy(adapter);
     }
 }
 

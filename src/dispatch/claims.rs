@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{
-    capacity::{Budget, Need},
+    capacity::{Left, Need},
     core::Core,
     io::{Output, Record},
     memory::{Claim, Timer},
@@ -76,7 +76,7 @@ impl Core {
                     self.plan(&task).tried = tried;
                     let need = self.need(&worker, &record);
                     if let Some(left) = free.get_mut(&worker) {
-                        left.take(&need);
+                        left.take(&need, &record.spec.sdk);
                     }
                     self.claim(&record, worker, None);
                 }
@@ -179,7 +179,7 @@ impl Core {
     }
 
     /// What every worker has left that anything is given to.
-    pub(super) fn free_places(&self) -> BTreeMap<WorkerId, Budget> {
+    pub(super) fn free_places(&self) -> BTreeMap<WorkerId, Left> {
         let mut claimed: BTreeMap<&WorkerId, Vec<&TaskId>> = BTreeMap::new();
         for (task, claim) in &self.claims {
             claimed.entry(&claim.worker).or_default().push(task);
@@ -195,7 +195,7 @@ impl Core {
     pub(super) fn find(
         &self,
         record: &TaskRecord,
-        free: &BTreeMap<WorkerId, Budget>,
+        free: &BTreeMap<WorkerId, Left>,
         tried: &[WorkerId],
         leaver: Option<&WorkerId>,
     ) -> Result<WorkerId, NoPlace> {
@@ -208,10 +208,11 @@ impl Core {
                     worker,
                     adapters: &beat.adapters,
                     labels: &beat.labels,
-                    leaving: beat.phase == WorkerPhase::LameDuck || leaver == Some(worker),
+                    leaving: beat.phase != WorkerPhase::Running || leaver == Some(worker),
                     quarantined: self.quarantined(worker, &record.spec.sdk).is_some(),
                     tried: tried.contains(worker),
-                    free: left.count(&need),
+                    capped: !left.may_run(&record.spec.sdk),
+                    free: left.count(&need, &record.spec.sdk),
                 })
             })
             .collect();
@@ -278,7 +279,7 @@ impl Core {
     }
 
     /// Remembers why a task waits.
-    fn waits(&mut self, record: &TaskRecord, why: String) {
+    pub(super) fn waits(&mut self, record: &TaskRecord, why: String) {
         let now = self.now.at;
         let plan = self.plan(&record.task);
         if plan.waits.as_ref().is_none_or(|(known, _)| *known != why) {

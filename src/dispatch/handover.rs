@@ -12,12 +12,12 @@ use std::{
 };
 
 use super::{
-    capacity::Budget,
+    capacity::Left,
     core::Core,
     io::{Output, Record},
     memory::{Ask, Old, Worker},
     queue::{Class, Turn},
-    tasks::Taken,
+    tasks::{Taken, shortened},
 };
 use crate::{
     bus::messages::{SessionReport, SessionState, WorkerPhase},
@@ -74,6 +74,40 @@ impl Core {
         if self.wants_successor(record) {
             self.moving.turns.insert(Turn::of(record));
             self.moving.due = true;
+            self.tell_why_it_stays(record);
+        } else if record.state == TaskState::Running && !self.holder_leaves(record) {
+            self.it_stays(record);
+        }
+    }
+
+    fn holder_leaves(&self, record: &TaskRecord) -> bool {
+        let holder = record.holder().and_then(|holder| self.workers.get(&holder.worker));
+        holder.is_some_and(is_lame_duck)
+    }
+
+    /// Writes into a task whose worker leaves why nobody takes it over.
+    fn tell_why_it_stays(&mut self, record: &TaskRecord) {
+        let now = self.now.at;
+        let Some(holder) = record.holder() else { return };
+        let plan = self.plan(&record.task);
+        let Some((why, since)) = plan.waits.clone() else { return };
+        if plan.tell_at.unwrap_or(since + limits::WAIT_REASON_AFTER) > now {
+            return;
+        }
+        plan.tell_at = Some(now + limits::WAIT_REASON_AGAIN);
+        let why = shortened(&format!("worker {} is leaving; {why}", holder.worker));
+        if why != record.reason && self.places.may_tell(now) {
+            self.change(record, record.state, &why, |_| ());
+        }
+    }
+
+    /// A task runs where it may stay: whatever was said of its worker's leaving
+    /// is over.
+    fn it_stays(&mut self, record: &TaskRecord) {
+        let plan = self.plan(&record.task);
+        (plan.waits, plan.tell_at) = (None, None);
+        if !record.reason.is_empty() && self.places.may_tell(self.now.at) {
+            self.change(record, TaskState::Running, "", |_| ());
         }
     }
 
@@ -84,7 +118,7 @@ impl Core {
             return;
         }
         let mut free = self.free_places();
-        let mut hopeless = BTreeSet::new();
+        let mut hopeless = BTreeMap::new();
         let rests = |task: &&TaskId| self.plans.get(*task).is_some_and(|it| it.lost.is_some());
         let mut under_way = self.index.moving().iter().filter(|task| !rests(task)).count();
         let mut left = BTreeSet::new();
@@ -116,11 +150,12 @@ impl Core {
     fn successor_for(
         &mut self,
         record: &TaskRecord,
-        free: &mut BTreeMap<WorkerId, Budget>,
-        hopeless: &mut BTreeSet<Class>,
+        free: &mut BTreeMap<WorkerId, Left>,
+        hopeless: &mut BTreeMap<Class, String>,
     ) -> Option<WorkerId> {
         let class = Class::of(record);
-        if hopeless.contains(&class) {
+        if let Some(why) = hopeless.get(&class).cloned() {
+            self.waits(record, why);
             return None;
         }
         let tried = self.plan(&record.task).tried.clone();
@@ -130,16 +165,18 @@ impl Core {
             Ok(worker) => {
                 let need = self.need(&worker, record);
                 if let Some(left) = free.get_mut(&worker) {
-                    left.take(&need);
+                    left.take(&need, &record.spec.sdk);
                 }
                 Some(worker)
             }
-            Err(_) if tried.is_empty() => {
-                hopeless.insert(class);
-                None
-            }
-            Err(_) => {
-                self.rest_moving(&record.task);
+            Err(why) => {
+                let why = self.why(why, &record.spec.sdk);
+                let why = self.plan(&record.task).lost.clone().unwrap_or(why);
+                match tried.is_empty() {
+                    true => drop(hopeless.insert(class, why.clone())),
+                    false => self.rest_moving(&record.task),
+                }
+                self.waits(record, why);
                 None
             }
         }
@@ -237,7 +274,7 @@ impl Core {
             SessionState::Done | SessionState::Failed => {
                 Successor::Lost(format!("worker {worker}: {}", report.reason))
             }
-            SessionState::Starting => Successor::Comes,
+            SessionState::Starting | SessionState::Other => Successor::Comes,
             SessionState::Running if report.heard => Successor::Serves,
             SessionState::Running => {
                 let session = self

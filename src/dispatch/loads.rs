@@ -2,7 +2,7 @@
 //! and what was given to it and does not show there yet.
 
 use super::{
-    capacity::{Budget, Need},
+    capacity::{Budget, Left, Need},
     core::Core,
 };
 use crate::{
@@ -71,9 +71,14 @@ impl Core {
 
     /// What a worker has left beside these claims; none where nothing is given
     /// to it.
-    pub(super) fn left_at(&self, id: &WorkerId, claims: &[&TaskId]) -> Option<Budget> {
+    pub(super) fn left_at(&self, id: &WorkerId, claims: &[&TaskId]) -> Option<Left> {
         let worker = self.workers.get(id).filter(|worker| self.is_lively(worker))?;
         let (budget, _) = self.budget(id, claims)?;
-        Some(if worker.full { budget.closed() } else { budget })
+        let budget = if worker.full { budget.closed() } else { budget };
+        let live = worker.sessions.iter().filter(|(_, it)| !it.report.state.is_ended());
+        let live = live.map(|((task, _), _)| task);
+        let tasks = live.chain(&worker.unseen).chain(claims.iter().copied());
+        let adapters = tasks.filter_map(|task| Some(&self.tasks.get(task)?.spec.sdk));
+        Some(Left::of(budget, &worker.beat.as_ref()?.load, adapters))
     }
 }

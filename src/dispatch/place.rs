@@ -29,6 +29,8 @@ pub struct Offer<'a> {
     pub quarantined: bool,
     /// Whether it was just tried in vain.
     pub tried: bool,
+    /// Whether it runs as many sessions of the adapter as it may.
+    pub capped: bool,
     /// Sessions that still fit.
     pub free: usize,
 }
@@ -46,6 +48,8 @@ pub enum NoPlace {
     Leaving,
     /// All of those are in quarantine.
     Quarantined,
+    /// All of those run as many sessions of the adapter as they may.
+    Capped,
     /// All of those are full.
     Full,
     /// All of those were tried and refused.
@@ -60,6 +64,10 @@ impl fmt::Display for NoPlace {
             Self::NoLabels => "no worker with this adapter carries the task's labels",
             Self::Leaving => "every worker that could take it is draining",
             Self::Quarantined => "starts fail at every worker that could take it",
+            Self::Capped => {
+                "every worker that could take it runs as many sessions of this adapter as its \
+                 max_sessions allows: add a worker, or allow more"
+            }
             Self::Full => "every worker that could take it is full: add one",
             Self::Tried => "every worker that could take it refused",
         })
@@ -72,13 +80,14 @@ impl fmt::Display for NoPlace {
 /// [`NoPlace`] says which hurdle the last workers fell at.
 pub fn place<'a>(want: Want<'_>, offers: &[Offer<'a>]) -> Result<&'a WorkerId, NoPlace> {
     type Hurdle<'h> = (NoPlace, &'h dyn Fn(&Offer<'_>) -> bool);
-    let hurdles: [Hurdle<'_>; 6] = [
+    let hurdles: [Hurdle<'_>; 7] = [
         (NoPlace::NoAdapter, &|offer| offer.adapters.contains(want.sdk)),
         (NoPlace::NoLabels, &|offer| {
             want.labels.iter().all(|(key, value)| offer.labels.get(key) == Some(value))
         }),
         (NoPlace::Leaving, &|offer| !offer.leaving),
         (NoPlace::Quarantined, &|offer| !offer.quarantined),
+        (NoPlace::Capped, &|offer| !offer.capped),
         (NoPlace::Full, &|offer| offer.free > 0),
         (NoPlace::Tried, &|offer| !offer.tried),
     ];
@@ -116,6 +125,7 @@ mod tests {
             leaving: false,
             quarantined: false,
             tried: false,
+            capped: false,
             free,
         };
         let want = Want { sdk: &sim[0], labels: &none };
@@ -127,6 +137,9 @@ mod tests {
         let ill = Offer { quarantined: true, ..offer(0, 1) };
         assert_eq!(place(want, &[ill.clone(), offer(1, 1)]), Ok(&ids[1]));
         assert_eq!(place(want, &[ill]), Err(NoPlace::Quarantined));
+        let capped = Offer { capped: true, ..offer(0, 0) };
+        assert_eq!(place(want, std::slice::from_ref(&capped)), Err(NoPlace::Capped));
+        assert_eq!(place(want, &[capped, offer(1, 0)]), Err(NoPlace::Full));
         let leaving = Offer { leaving: true, ..offer(0, 1) };
         assert_eq!(place(want, &[leaving]), Err(NoPlace::Leaving));
         assert_eq!(place(Want { labels: &zone, ..want }, &[offer(0, 1)]), Err(NoPlace::NoLabels));

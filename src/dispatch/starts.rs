@@ -17,7 +17,7 @@ impl Core {
             let Some(record) = self.tasks.get(task) else { continue };
             let report = &session.report;
             let failure = match (report.state, report.fault) {
-                (SessionState::Starting, _) => continue,
+                (SessionState::Starting | SessionState::Other, _) => continue,
                 (SessionState::Failed, Fault::Worker | Fault::Unjoined | Fault::Crashed) => {
                     let sure = report.fault == Fault::Worker;
                     Some(Failure { task: task.clone(), sure, reason: report.reason.clone() })

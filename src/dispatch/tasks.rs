@@ -81,7 +81,7 @@ impl Core {
                 // Its start failed there: others are tried.
                 SessionState::Failed if report.fault.may_go_elsewhere() => (),
                 SessionState::Done | SessionState::Failed => return self.end_as(record, &report),
-                SessionState::Starting | SessionState::Running => {
+                SessionState::Starting | SessionState::Running | SessionState::Other => {
                     if self.claim_stands(record) {
                         return self.change(
                             record,

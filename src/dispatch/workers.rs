@@ -119,9 +119,11 @@ impl Core {
             let agree = match report.state {
                 SessionState::Starting => record.state == TaskState::Starting || hands_over,
                 SessionState::Running => {
-                    record.state == TaskState::Running && !is_lame_duck(worker)
+                    let said = !record.reason.is_empty();
+                    record.state == TaskState::Running && !is_lame_duck(worker) && !said
                 }
                 SessionState::Done | SessionState::Failed => record.state.is_terminal(),
+                SessionState::Other => true,
             };
             let leaves = |from: &Handover| from.worker == *id && from.epoch == *epoch;
             let left = record.from.as_ref().is_some_and(leaves) && report.state.is_ended();

@@ -114,10 +114,12 @@ impl Adapters {
         self.0.values().filter(raw).map(|adapter| &adapter.name)
     }
 
-    /// What a session of each costs until it was measured, in cores.
+    /// What a session of each costs until it was measured, in cores, and how
+    /// many of them may run.
     #[must_use]
-    pub fn costs(&self) -> BTreeMap<AdapterName, f64> {
-        self.0.iter().map(|(name, adapter)| (name.clone(), adapter.cost_cores)).collect()
+    pub fn costs(&self) -> BTreeMap<AdapterName, (f64, Option<usize>)> {
+        let told = |adapter: &Adapter| (adapter.cost_cores, adapter.max_sessions);
+        self.0.iter().map(|(name, adapter)| (name.clone(), told(adapter))).collect()
     }
 
     /// One of them.

@@ -31,7 +31,7 @@ struct Learnt {
 #[derive(Debug, Default)]
 pub(super) struct Costs {
     /// As configured.
-    guesses: BTreeMap<AdapterName, f64>,
+    guesses: BTreeMap<AdapterName, (f64, Option<usize>)>,
     learnt: BTreeMap<Class, Learnt>,
     /// Of all sessions.
     average: Option<f64>,
@@ -42,7 +42,7 @@ pub(super) struct Costs {
 }
 
 impl Costs {
-    pub(super) fn new(guesses: BTreeMap<AdapterName, f64>) -> Self {
+    pub(super) fn new(guesses: BTreeMap<AdapterName, (f64, Option<usize>)>) -> Self {
         Self { guesses, ..Self::default() }
     }
 
@@ -116,11 +116,12 @@ impl Costs {
     /// What a session of each adapter costs: each kind as measured, and each
     /// adapter as configured, for the kinds that were not.
     pub(super) fn told(&self) -> Vec<Cost> {
-        let guessed = self.guesses.iter().map(|(adapter, cores)| Cost {
+        let guessed = self.guesses.iter().map(|(adapter, (cores, sessions_max))| Cost {
             adapter: adapter.clone(),
             kind: None,
             cores: *cores,
             memory: 0,
+            sessions_max: *sessions_max,
         });
         let learnt = self.learnt.iter().filter_map(|((adapter, kind), learnt)| {
             Some(Cost {
@@ -129,6 +130,7 @@ impl Costs {
                 // A kind that sleeps costs a little all the same.
                 cores: rounded(learnt.cores?.max(MIN_CORES)),
                 memory: learnt.memory.map_or(0, |bytes| bytes as u64),
+                sessions_max: None,
             })
         });
         guessed.chain(learnt).collect()
@@ -175,7 +177,7 @@ mod tests {
 
     #[test]
     fn each_adapter_and_kind_is_learnt_from_its_own_processes() {
-        let guesses = [(name("heavy"), 0.5), (name("light"), 0.005)].into();
+        let guesses = [(name("heavy"), (0.5, Some(3))), (name("light"), (0.005, None))].into();
         let mut costs = Costs::new(guesses);
         let classes = classes(&[
             (1, "heavy", Kind::Pull),
@@ -186,6 +188,8 @@ mod tests {
         costs.learn(&usage(&[(1, 0), (2, 0), (3, 0), (4, 0)]), &classes, Duration::ZERO, None);
         assert_eq!(cores(&costs, "heavy", Some(Kind::Pull)), None);
         assert_eq!(cores(&costs, "heavy", None), Some(0.5));
+        let most = costs.told().into_iter().map(|cost| cost.sessions_max);
+        assert_eq!(most.collect::<Vec<_>>(), [Some(3), None]);
         let own = Duration::from_millis(40);
         costs.learn(&usage(&[(1, 300), (2, 10), (3, 30), (4, 1)]), &classes, own, SECOND);
         // Each with its quarter of the worker's own 40 ms.

@@ -32,8 +32,9 @@ pub(super) struct Caps {
     pub(super) cores: Option<f64>,
     /// Bytes of memory, likewise.
     pub(super) memory: Option<u64>,
-    /// What a session of each adapter costs until it was measured, in cores.
-    pub(super) guesses: BTreeMap<AdapterName, f64>,
+    /// What a session of each adapter costs until it was measured, in cores,
+    /// and how many of them may run.
+    pub(super) guesses: BTreeMap<AdapterName, (f64, Option<usize>)>,
 }
 
 /// A group and the limit it sets.

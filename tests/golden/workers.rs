@@ -67,18 +67,27 @@ fn heartbeat() {
 
 #[test]
 fn load_in_full() {
-    let cost = |kind, cores, memory| Cost { adapter: sim(), kind, cores, memory };
+    let cost = |kind, cores, memory, sessions_max| Cost {
+        adapter: sim(),
+        kind,
+        cores,
+        memory,
+        sessions_max,
+    };
     golden(
         &Load {
             fds: 524_288,
             fds_used: 240,
-            costs: vec![cost(None, 0.005, 0), cost(Some(Kind::Pull), 0.0042, 4_194_304)],
+            costs: vec![
+                cost(None, 0.005, 0, Some(100)),
+                cost(Some(Kind::Pull), 0.0042, 4_194_304, None),
+            ],
             ..load()
         },
         concat!(
             r#"{"cores":2.0,"cores_used":0.25,"memory":8589934592,"memory_used":104857600,"#,
             r#""sessions_max":1500,"session_cost":0.005,"fds":524288,"fds_used":240,"#,
-            r#""costs":[{"adapter":"sim","cores":0.005},"#,
+            r#""costs":[{"adapter":"sim","cores":0.005,"sessions_max":100},"#,
             r#"{"adapter":"sim","kind":"pull","cores":0.0042,"memory":4194304}]}"#
         ),
     );

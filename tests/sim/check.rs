@@ -29,6 +29,8 @@ pub struct Checker {
     told: BTreeSet<(TaskId, Epoch, TaskState, u64)>,
     /// Nothing is lost: nobody may be taken for gone who is not.
     pub strict: bool,
+    /// A bucket was lost: what was known last may be older than what was written.
+    wiped: bool,
     /// No fault at all.
     pub untouched: bool,
     /// No dispatcher ends: every change must be told.
@@ -49,6 +51,13 @@ fn is_given(state: TaskState) -> bool {
 impl Checker {
     pub fn breaks(&mut self, what: String) {
         self.broken.get_or_insert(what);
+    }
+
+    /// A bucket was lost. Whoever knows what was in it writes it again, and may
+    /// not have known the last of it.
+    pub fn lost(&mut self) {
+        self.wiped = true;
+        self.ended.clear();
     }
 
     /// Somebody wrote.
@@ -87,8 +96,10 @@ impl Checker {
                 if before.from.is_some()
                     && **after == RoomRecord { from: None, ..RoomRecord::clone(before) } => {}
             (_, Some(Record::Room(after))) => {
-                let last = self.claimed.insert(after.room.clone(), after.epoch);
-                if last.is_some_and(|last| last >= after.epoch) {
+                let last = self.claimed.get(&after.room).copied();
+                let again = self.wiped && written.before.is_none();
+                self.claimed.insert(after.room.clone(), after.epoch.max(last.unwrap_or_default()));
+                if last.is_some_and(|last| last >= after.epoch) && !again {
                     self.breaks(format!(
                         "room {}: claimed again under {}",
                         after.room, after.epoch

@@ -13,7 +13,7 @@ use audio_gateway::{
 
 use super::{
     node::{Asked, Message, Node, Told, told},
-    store::Written,
+    store::{Written, shelf_of},
     world::{CIRCLES, Event, MS, Op, Order, S, World},
 };
 
@@ -260,6 +260,14 @@ impl World {
         if self.weather.away_until.is_some() {
             return;
         }
+        let shelf = match &op {
+            Op::Put(record, _) => Some(shelf_of(&record.key())),
+            Op::Delete(key, _) | Op::Read(key) => Some(shelf_of(key)),
+            Op::Lease(_) => None,
+        };
+        if shelf.is_some_and(|shelf| !self.weather.has(shelf, self.now)) {
+            return;
+        }
         let message = match op {
             Op::Put(record, expected) => {
                 let key = record.key();
@@ -326,7 +334,7 @@ impl World {
         self.taken_back(&written);
         for at in 0..self.nodes.len() {
             let node = &mut self.nodes[at];
-            if node.alive {
+            if node.alive && !node.unwatched.contains(&shelf_of(&written.key)) {
                 node.watch.push_back(told(&written));
                 let life = node.life;
                 let delay = self.weather.watch_delay(&mut self.rng);

@@ -1,5 +1,6 @@
 //! What goes wrong, and when.
 
+use audio_gateway::dispatch::io::Shelf;
 use fastrand::Rng;
 
 const MS: u64 = 1_000;
@@ -20,6 +21,12 @@ pub enum Fault {
     PauseLeader(u64),
     CutLeader(u64),
     StopLeader(u64),
+    /// An operator has another one lead.
+    StepDown,
+    /// A bucket is deleted, and made anew after a while by whoever looks for it.
+    DeleteBucket(Shelf, u64),
+    /// All in a bucket is removed.
+    EmptyBucket(Shelf),
     /// A dispatcher leads for a while, whoever has the lease.
     ForceLeader(usize, u64),
     /// Its clock steps by this many ms.
@@ -46,6 +53,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether what is kept is lost by it.
+    pub fn wipes(self) -> bool {
+        matches!(self, Self::DeleteBucket(..) | Self::EmptyBucket(_))
+    }
+
     /// Whether a dispatcher ends by it, and with it what it was about to say.
     pub fn ends_a_dispatcher(self) -> bool {
         matches!(
@@ -73,7 +85,7 @@ pub fn plan(rng: &mut Rng, until: u64, dispatchers: usize, workers: usize) -> Ve
                 1 => rng.u64(500..4_000),
                 _ => rng.u64(2_000..12_000),
             } * MS;
-            let fault = match rng.u8(0..26) {
+            let fault = match rng.u8(0..32) {
                 0 | 1 => Fault::KillDispatcher(dispatcher, span),
                 2 => Fault::PauseDispatcher(dispatcher, span),
                 3 | 4 => Fault::CutDispatcher(dispatcher, span),
@@ -91,7 +103,15 @@ pub fn plan(rng: &mut Rng, until: u64, dispatchers: usize, workers: usize) -> Ve
                 17 => Fault::Burst(rng.u32(20..80)),
                 18..=21 => Fault::DrainWorker(worker, span),
                 22 | 23 => Fault::RetireWorker(worker, rng.u64(10..6_000) * MS, span),
-                _ => Fault::ServerAway(span),
+                24 | 25 => Fault::ServerAway(span),
+                26 | 27 => Fault::StepDown,
+                other => {
+                    let shelf = if rng.bool() { Shelf::Tasks } else { Shelf::Rooms };
+                    match other {
+                        28 | 29 => Fault::DeleteBucket(shelf, rng.u64(0..1_000) * MS),
+                        _ => Fault::EmptyBucket(shelf),
+                    }
+                }
             };
             (at, fault)
         })

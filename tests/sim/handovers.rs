@@ -2,7 +2,12 @@
 //! and no room is ever without a session because of that, whatever else happens
 //! meanwhile. The world watches over the latter all the time.
 
-use audio_gateway::{bus::messages::Cancel, dispatch::io::Request, id::TaskId, task::TaskSpec};
+use audio_gateway::{
+    bus::messages::Cancel,
+    dispatch::io::Request,
+    id::{TaskId, WorkerId},
+    task::TaskSpec,
+};
 use fastrand::Rng;
 
 use super::{
@@ -35,6 +40,7 @@ fn scenario(rooms: u64, rng: &mut Rng, faults: Vec<(u64, Fault)>) -> Scenario {
     Scenario {
         dispatchers: 3,
         workers: vec![200, 200, 200],
+        capped: false,
         weather: Weather::fair(),
         calls: (0..rooms)
             .map(|room| (S + rng.u64(0..2_000) * MS, submit(&format!("t{room}"), room)))
@@ -169,11 +175,16 @@ fn a_worker_nobody_can_follow_keeps_its_rooms_until_somebody_can() {
         let mut rng = Rng::with_seed(seed);
         let faults = vec![(LEAVES, Fault::DrainWorker(0, FOR_GOOD))];
         let mut scenario = scenario(20, &mut rng, faults);
+        let first = WorkerId::parse("w0").unwrap();
         // The others have room for half of them.
         scenario.workers = vec![200, 5, 5];
         let world = run(seed, scenario, rng);
         assert_eq!(world.checker.requeued, 0);
         assert_eq!(world.machines[0].worker.reports().len(), 10);
         assert_eq!(world.checker.starts.len(), 30, "nothing was tried in vain");
+        for task in world.store.tasks().filter(|task| task.worker == Some(first.clone())) {
+            let why = "worker w0 is leaving; every worker that could take it is full: add one";
+            assert_eq!(task.reason, why);
+        }
     }
 }

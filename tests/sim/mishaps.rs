@@ -1,11 +1,15 @@
 //! What faults do.
 
-use audio_gateway::dispatch::{io::Input, lease::LeaseInput};
+use audio_gateway::dispatch::{
+    io::{Input, Shelf},
+    lease::LeaseInput,
+};
 
 use super::{
     client::{self, Call},
     faults::Fault,
-    node::Message,
+    node::{Message, Told},
+    store::shelf_of,
     world::{Event, MS, World},
 };
 
@@ -51,6 +55,13 @@ impl World {
                 self.lease(at, LeaseInput::Resign);
                 self.after(200 * MS, Event::Fault(Fault::KillDispatcher(at, span)));
             }
+            Fault::StepDown => {
+                if let Some(at) = self.nodes.iter().position(|node| node.lease.leads()) {
+                    self.lease(at, LeaseInput::StepDown);
+                }
+            }
+            Fault::DeleteBucket(shelf, span) => self.lose_bucket(shelf, Some(span)),
+            Fault::EmptyBucket(shelf) => self.lose_bucket(shelf, None),
             Fault::ForceLeader(at, span) => {
                 let node = &mut self.nodes[at];
                 node.forced_until = Some(now + span);
@@ -111,6 +122,46 @@ impl World {
                 }
                 self.after(span, Event::ServerBack);
             }
+        }
+    }
+
+    /// All in a bucket is lost, and the bucket itself for so long.
+    fn lose_bucket(&mut self, shelf: Shelf, gone: Option<u64>) {
+        self.store.lose(shelf, gone.is_some());
+        self.checker.lost();
+        let back = self.now + gone.unwrap_or_default();
+        self.weather.gone.extend(gone.map(|_| (shelf, back)));
+        for at in 0..self.nodes.len() {
+            let node = &mut self.nodes[at];
+            if gone.is_some() {
+                // What the watch has told already is on its way.
+                node.unwatched.push(shelf);
+            }
+            let life = node.life;
+            let looks = back + self.rng.u64(0..1_500) * MS;
+            self.at(looks, Event::FindsLost { at, life, shelf });
+        }
+    }
+
+    /// A dispatcher looks at a bucket, and finds that it is another one, or
+    /// empty.
+    pub fn finds_lost(&mut self, at: usize, life: u32, shelf: Shelf) {
+        let node = &mut self.nodes[at];
+        if !node.alive || node.life != life {
+            return;
+        }
+        let away = [node.port.cut_until, node.port.paused_until, self.weather.away_until];
+        if away.iter().any(Option::is_some) || !self.weather.has(shelf, self.now) {
+            return self.after(500 * MS, Event::FindsLost { at, life, shelf });
+        }
+        let of_it = |told: &Told| match told {
+            Told::Watching(it) | Told::Current(it) => *it == shelf,
+            Told::Change { key, .. } => shelf_of(key) == shelf,
+        };
+        node.watch.retain(|told| !of_it(told));
+        self.hand_to(at, life, Message::Core(Input::Wiped(shelf)));
+        if self.nodes[at].life == life {
+            self.watch_anew(at);
         }
     }
 

@@ -15,7 +15,10 @@ use audio_gateway::{
     id::{DispatcherId, WorkerId},
 };
 
-use super::{store::Written, wire::Port};
+use super::{
+    store::{Written, shelf_of},
+    wire::Port,
+};
 
 /// What comes to a dispatcher.
 #[derive(Debug, Clone)]
@@ -75,6 +78,8 @@ pub struct Node {
     pub asked: BTreeMap<u64, Asked>,
     pub backlog: Vec<Message>,
     pub watch: VecDeque<Told>,
+    /// Buckets that were lost and whose watch tells nothing therefore.
+    pub unwatched: Vec<Shelf>,
     start: Instant,
 }
 
@@ -95,6 +100,7 @@ impl Node {
             asked: BTreeMap::new(),
             backlog: Vec::new(),
             watch: VecDeque::new(),
+            unwatched: Vec::new(),
             start,
         }
     }
@@ -113,6 +119,7 @@ impl Node {
     /// Has the watches tell everything from the beginning.
     pub fn watch_anew(&mut self, all: &[Written]) {
         self.watch.clear();
+        self.unwatched.clear();
         for shelf in [Shelf::Tasks, Shelf::Rooms] {
             self.watch.push_back(Told::Watching(shelf));
             for written in all {
@@ -130,13 +137,6 @@ pub fn told(written: &Written) -> Told {
         key: written.key.clone(),
         revision: written.revision,
         record: written.after.clone(),
-    }
-}
-
-fn shelf_of(key: &Key) -> Shelf {
-    match key {
-        Key::Task(_) => Shelf::Tasks,
-        Key::Room(_) => Shelf::Rooms,
     }
 }
 

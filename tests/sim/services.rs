@@ -58,7 +58,7 @@ impl World {
                     self.again(call);
                 }
                 RefusalCode::Conflict | RefusalCode::NotFound => (),
-                RefusalCode::BadRequest | RefusalCode::Internal => {
+                RefusalCode::BadRequest | RefusalCode::Internal | RefusalCode::Other => {
                     self.checker.breaks(format!("{call:?}: {refusal}"));
                 }
             },

@@ -1,12 +1,12 @@
 //! The two buckets and the lease as JetStream keeps them: one revision for each
 //! write, compare-and-set, a lease that vanishes two seconds after its last
-//! write.
+//! write. A bucket that is made anew counts from the beginning.
 
 use std::collections::BTreeMap;
 
 use audio_gateway::{
     bus::messages::LeaseRecord,
-    dispatch::io::{Key, Outcome, Record},
+    dispatch::io::{Key, Outcome, Record, Shelf},
     id::{RoomId, TaskId},
     limits,
     task::{RoomRecord, TaskRecord},
@@ -25,11 +25,34 @@ pub struct Written {
 #[derive(Debug, Default)]
 pub struct Store {
     entries: BTreeMap<Key, (Record, u64)>,
-    revision: u64,
+    tasks: u64,
+    rooms: u64,
+    leases: u64,
     lease: Option<(LeaseRecord, u64, u64)>,
 }
 
 impl Store {
+    /// The next revision of the bucket in which a key is.
+    fn next(&mut self, key: &Key) -> u64 {
+        let last = match key {
+            Key::Task(_) => &mut self.tasks,
+            Key::Room(_) => &mut self.rooms,
+        };
+        *last += 1;
+        *last
+    }
+
+    /// Loses all that is in a bucket, and with the bucket itself its count.
+    pub fn lose(&mut self, shelf: Shelf, bucket: bool) {
+        self.entries.retain(|key, _| shelf_of(key) != shelf);
+        if bucket {
+            match shelf {
+                Shelf::Tasks => self.tasks = 0,
+                Shelf::Rooms => self.rooms = 0,
+            }
+        }
+    }
+
     /// Writes where the last revision is `expected`.
     pub fn put(&mut self, record: Record, expected: u64) -> (Outcome, Option<Written>) {
         let key = record.key();
@@ -37,11 +60,11 @@ impl Store {
         if known != expected {
             return (Outcome::Conflict, None);
         }
-        self.revision += 1;
-        let before = self.entries.insert(key.clone(), (record.clone(), self.revision));
+        let revision = self.next(&key);
+        let before = self.entries.insert(key.clone(), (record.clone(), revision));
         let before = before.map(|(record, _)| record);
-        let written = Written { key, revision: self.revision, before, after: Some(record) };
-        (Outcome::Written(self.revision), Some(written))
+        let written = Written { key, revision, before, after: Some(record) };
+        (Outcome::Written(revision), Some(written))
     }
 
     /// Deletes likewise. The real one does not tell a conflict from no answer.
@@ -49,9 +72,9 @@ impl Store {
         if self.entries.get(key).is_none_or(|(_, revision)| *revision != expected) {
             return (Outcome::Unknown, None);
         }
-        self.revision += 1;
+        let revision = self.next(key);
         let before = self.entries.remove(key).map(|(record, _)| record);
-        let written = Written { key: key.clone(), revision: self.revision, before, after: None };
+        let written = Written { key: key.clone(), revision, before, after: None };
         (Outcome::Dropped, Some(written))
     }
 
@@ -110,9 +133,9 @@ impl Store {
         if self.lease(now).map_or(0, |(_, revision)| revision) != expected {
             return None;
         }
-        self.revision += 1;
-        self.lease = Some((record, self.revision, now));
-        Some(self.revision)
+        self.leases += 1;
+        self.lease = Some((record, self.leases, now));
+        Some(self.leases)
     }
 
     /// Deletes the lease where its revision is `expected`.
@@ -122,5 +145,13 @@ impl Store {
             self.lease = None;
         }
         held
+    }
+}
+
+/// The bucket in which a key is.
+pub fn shelf_of(key: &Key) -> Shelf {
+    match key {
+        Key::Task(_) => Shelf::Tasks,
+        Key::Room(_) => Shelf::Rooms,
     }
 }

@@ -52,6 +52,7 @@ fn story(faults: impl Fn(&mut Rng) -> Vec<Fault>) -> Vec<Outcome> {
         let scenario = Scenario {
             dispatchers: 3,
             workers: vec![40, 40, 40],
+            capped: false,
             weather: Weather::fair(),
             calls,
             faults,
@@ -82,7 +83,7 @@ fn times(outcomes: &[Outcome]) -> (u64, u64) {
 
 #[test]
 fn a_burst_of_tasks_fills_every_worker_and_overfills_none() {
-    for seed in 0..RUNS {
+    for (seed, capped) in (0..RUNS).flat_map(|seed| [(seed, false), (seed, true)]) {
         let mut rng = Rng::with_seed(seed);
         let calls = (0..60)
             .map(|room| (3 * S + rng.u64(0..200) * MS, submit(&format!("t{room}"))))
@@ -90,6 +91,7 @@ fn a_burst_of_tasks_fills_every_worker_and_overfills_none() {
         let scenario = Scenario {
             dispatchers: 2,
             workers: vec![25, 20, 15],
+            capped,
             weather: Weather::fair(),
             calls,
             faults: Vec::new(),
@@ -116,6 +118,7 @@ fn a_storm_never_fills_a_worker_above_four_fifths_of_its_cores() {
         let scenario = Scenario {
             dispatchers: 2,
             workers: vec![1_000, 1_000, 1_000],
+            capped: false,
             weather: Weather::fair(),
             calls,
             // A new leader knows what its predecessor gave away.
@@ -151,6 +154,7 @@ fn spoilt(how: u8, seed: u64) -> (usize, usize) {
     let scenario = Scenario {
         dispatchers: 2,
         workers: vec![40, 40, 40],
+        capped: false,
         weather: Weather::fair(),
         calls,
         faults: Vec::new(),

@@ -1,6 +1,7 @@
 //! The wire and the server: how long things take, what gets lost, who is cut
 //! off from whom.
 
+use audio_gateway::dispatch::io::Shelf;
 use fastrand::Rng;
 
 const MS: u64 = 1_000;
@@ -40,6 +41,8 @@ pub struct Weather {
     pub dies_after: Option<(u64, u32)>,
     /// The server is away until then.
     pub away_until: Option<u64>,
+    /// Buckets that are gone, until then.
+    pub gone: Vec<(Shelf, u64)>,
 }
 
 impl Weather {
@@ -57,6 +60,7 @@ impl Weather {
             step_crash,
             dies_after: None,
             away_until: None,
+            gone: Vec::new(),
         }
     }
 
@@ -70,6 +74,7 @@ impl Weather {
             step_crash: 0,
             dies_after: None,
             away_until: None,
+            gone: Vec::new(),
         }
     }
 
@@ -85,6 +90,11 @@ impl Weather {
         self.store_loss = 0;
         self.lag = 0;
         self.step_crash = 0;
+    }
+
+    /// Whether a bucket is there.
+    pub fn has(&self, shelf: Shelf, now: u64) -> bool {
+        !self.gone.iter().any(|(gone, until)| *gone == shelf && now < *until)
     }
 
     pub fn delay(&self, rng: &mut Rng) -> u64 {

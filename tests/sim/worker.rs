@@ -6,7 +6,7 @@ use std::{
 };
 
 use audio_gateway::{
-    bus::messages::{Assign, Heartbeat, Load, Revoke, SessionReport, SessionState, Verdict},
+    bus::messages::{Assign, Cost, Heartbeat, Load, Revoke, SessionReport, SessionState, Verdict},
     id::{AdapterName, RoomId, TaskId, WorkerId},
     sdk::process::ChildKey,
     task::{Epoch, RoomRecord},
@@ -17,6 +17,8 @@ use fastrand::Rng;
 const MS: u64 = 1_000;
 /// What a session costs, in cores.
 pub const COST: f64 = 0.01;
+/// Why it takes no more of its adapter's sessions.
+const CAPPED: &str = "it runs as many of these as it may";
 /// How late a load shows.
 const LAG: u64 = 2_500 * MS;
 
@@ -37,6 +39,8 @@ pub struct Worker {
     core: Core,
     start: Instant,
     sessions_max: usize,
+    /// Sessions of its adapter that it takes.
+    pub cap: Option<usize>,
     /// Cores it says it has.
     cores: f64,
     /// Its adapters, as they were at each time: the load shows them late.
@@ -89,6 +93,7 @@ impl Worker {
             core: Core::new(about, start + Duration::from_micros(now)),
             start,
             sessions_max: max,
+            cap: None,
             cores: 4.0,
             seen: VecDeque::new(),
             begun: 0,
@@ -113,6 +118,7 @@ impl Worker {
         next.was_full = self.was_full;
         next.spoilt = self.spoilt;
         next.cores = self.cores;
+        next.cap = self.cap;
         next
     }
 
@@ -184,14 +190,17 @@ impl Worker {
 
     pub fn assign(&mut self, assign: &Assign, now: u64, rng: &mut Rng) -> Verdict {
         let unfit = |fatal| Err(Unfit { reason: "not today".into(), fatal });
+        let capped = self.cap.is_some_and(|most| self.core.live_of(&assign.sdk) >= most);
         let fit = match rng.u8(..) {
+            _ if capped => Err(Unfit { reason: CAPPED.into(), fatal: false }),
             0..8 if self.moods => unfit(false),
             8 if self.moods => unfit(true),
             _ => Ok(()),
         };
         let assign = Box::new(assign.clone());
         let verdict = self.hand(Input::Assign { ticket: Ticket(0), assign, fit }, now, rng);
-        self.was_full += u32::from(verdict.reason == "this worker is full");
+        let full = ["this worker is full", CAPPED];
+        self.was_full += u32::from(full.contains(&verdict.reason.as_str()));
         verdict
     }
 
@@ -236,9 +245,15 @@ impl Worker {
             cores: self.cores,
             cores_used: COST * shown as f64,
             session_cost: COST,
+            costs: self.cap.map(|most| self.capped_cost(most)).into_iter().collect(),
             ..Load::default()
         };
         self.hand(Input::Load(load), now, rng);
+    }
+
+    fn capped_cost(&self, most: usize) -> Cost {
+        let adapter = AdapterName::parse("sim").unwrap();
+        Cost { adapter, kind: None, cores: COST, memory: 0, sessions_max: Some(most) }
     }
 
     /// When it wants to go on.

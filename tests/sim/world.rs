@@ -8,7 +8,7 @@ use std::{
 use audio_gateway::{
     bus::messages::{Assign, Heartbeat, Revoke},
     dispatch::{
-        io::{CallId, Input, Key, Record, Request},
+        io::{CallId, Input, Key, Record, Request, Shelf},
         lease::LeaseOutput,
     },
     id::{RoomId, TaskId, WorkerId},
@@ -118,6 +118,12 @@ pub enum Event {
         worker: usize,
     },
     ServerBack,
+    /// A dispatcher looks at a bucket that was lost.
+    FindsLost {
+        at: usize,
+        life: u32,
+        shelf: Shelf,
+    },
     EndForce {
         at: usize,
     },
@@ -183,6 +189,8 @@ pub struct Scenario {
     pub dispatchers: usize,
     /// The most sessions of each worker.
     pub workers: Vec<usize>,
+    /// It is their adapter that takes no more, not they.
+    pub capped: bool,
     pub weather: Weather,
     pub calls: Vec<(u64, Request)>,
     pub faults: Vec<(u64, Fault)>,
@@ -204,6 +212,7 @@ impl Scenario {
             dispatchers,
             // Together they have room for everything, so that all is served at last.
             workers: (0..workers).map(|_| 20 / workers + rng.usize(1..9)).collect(),
+            capped: rng.u8(0..3) == 0,
             weather: Weather::of(rng),
             calls: client::plan(rng, STORMY, rooms),
             faults: faults::plan(rng, STORMY, dispatchers, workers),
@@ -224,7 +233,10 @@ impl World {
         let machine = |(at, max): (usize, &usize)| Machine {
             worker: {
                 let id = WorkerId::parse(&format!("w{at}")).unwrap();
-                Worker::new(&id, 0, *max, scenario.moods, start, 0)
+                let most = if scenario.capped { max + 50 } else { *max };
+                let mut worker = Worker::new(&id, 0, most, scenario.moods, start, 0);
+                worker.cap = scenario.capped.then_some(*max);
+                worker
             },
             life: 0,
             alive: true,
@@ -241,8 +253,8 @@ impl World {
         checker.strict = scenario.weather.is_fair();
         checker.untouched = scenario.faults.is_empty() && scenario.weather.is_fair();
         let deaths = scenario.weather.step_crash > 0 || scenario.weather.dies_after.is_some();
-        checker.no_deaths =
-            !deaths && scenario.faults.iter().all(|(_, fault)| !fault.ends_a_dispatcher());
+        let loud = |fault: &Fault| !fault.ends_a_dispatcher() && !fault.wipes();
+        checker.no_deaths = !deaths && scenario.faults.iter().all(|(_, fault)| loud(fault));
         let mut world = Self {
             checker,
             rng,
@@ -433,6 +445,7 @@ impl World {
                     }
                 }
             }
+            Event::FindsLost { at, life, shelf } => self.finds_lost(at, life, shelf),
             Event::EndForce { at } => {
                 let node = &mut self.nodes[at];
                 if node.forced_until.is_some_and(|until| until <= self.now) {

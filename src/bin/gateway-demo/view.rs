@@ -107,6 +107,7 @@ impl View {
             _ if killed => ("31", "● killed"),
             WorkerPhase::Running => ("32", "● running"),
             WorkerPhase::LameDuck => ("33", "● lame duck"),
+            WorkerPhase::Other => ("33", "● other"),
         };
         let state = self.paint(color, &format!("{state:<14}"));
         let name = worker.worker.as_str();

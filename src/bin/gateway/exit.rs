@@ -120,7 +120,7 @@ fn asked(error: &AskError) -> Exit {
         AskError::Unreadable { .. } => Exit::Failed,
         AskError::Refused(refusal) => match refusal.error {
             RefusalCode::NotFound => Exit::NotFound,
-            RefusalCode::Conflict | RefusalCode::BadRequest => Exit::Refused,
+            RefusalCode::Conflict | RefusalCode::BadRequest | RefusalCode::Other => Exit::Refused,
             RefusalCode::RateLimited | RefusalCode::QueueFull => Exit::Busy,
             RefusalCode::Unavailable | RefusalCode::Internal => Exit::Unreachable,
         },

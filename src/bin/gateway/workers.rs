@@ -32,6 +32,7 @@ fn row(worker: &WorkerView) -> Vec<String> {
     let phase = match worker.phase {
         WorkerPhase::Running => "running",
         WorkerPhase::LameDuck => "lame duck",
+        WorkerPhase::Other => "other",
     };
     let ill = worker.quarantined.iter().map(|ill| {
         let reason = clean(ill.reason.lines().next().unwrap_or_default());

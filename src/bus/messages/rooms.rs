@@ -37,6 +37,9 @@ pub enum NackStatus {
     Unknown,
     /// The request itself cannot be read or breaks a bound.
     BadRequest,
+    /// One of a later version: what is missing is asked for again.
+    #[serde(other)]
+    Other,
 }
 
 /// Why a batch cannot be sent again.
@@ -53,6 +56,9 @@ pub enum MissingReason {
     Unknown,
     /// The rate is spent.
     Throttled,
+    /// One of a later version: it is asked for again.
+    #[serde(other)]
+    Other,
 }
 
 /// The answer to a NACK.

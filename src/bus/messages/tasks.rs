@@ -1,10 +1,10 @@
 //! What services and the dispatcher say to each other about tasks.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     id::{AdapterName, RoomId, TaskId, WorkerId},
-    task::{Epoch, TaskRecord, TaskState},
+    task::{Epoch, TaskRecord, TaskState, known_state},
 };
 
 /// The answer to a submit.
@@ -32,12 +32,20 @@ pub struct Get {
 #[serde(default)]
 pub struct List {
     /// Only tasks in these states; empty: all that have not ended.
+    #[serde(deserialize_with = "known_states")]
     pub states: Vec<TaskState>,
     /// Only tasks of this room.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room: Option<RoomId>,
     /// At most this many; 0: as many as one answer holds.
     pub limit: usize,
+}
+
+/// Whoever asks for a state that we do not know is told so.
+fn known_states<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<TaskState>, D::Error> {
+    #[derive(Deserialize)]
+    struct Known(#[serde(deserialize_with = "known_state")] TaskState);
+    Ok(Vec::<Known>::deserialize(from)?.into_iter().map(|Known(state)| state).collect())
 }
 
 /// Tasks, newest first.
@@ -126,6 +134,9 @@ pub enum RefusalCode {
     QueueFull,
     /// 503: the store or the leader cannot be reached; repeat the request.
     Unavailable,
+    /// 500: one of a later version; its message says what it is. Never sent.
+    #[serde(other)]
+    Other,
 }
 
 impl RefusalCode {
@@ -137,7 +148,7 @@ impl RefusalCode {
             Self::NotFound => 404,
             Self::Conflict => 409,
             Self::RateLimited => 429,
-            Self::Internal => 500,
+            Self::Internal | Self::Other => 500,
             Self::QueueFull | Self::Unavailable => 503,
         }
     }

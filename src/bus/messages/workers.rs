@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 use crate::{
     id::{AdapterName, DispatcherId, RoomId, TaskId, WorkerId},
@@ -18,6 +18,9 @@ pub enum WorkerPhase {
     Running,
     /// It takes none and gives away what it has.
     LameDuck,
+    /// One of a later version: it is given nothing, and nothing is taken from it.
+    #[serde(other)]
+    Other,
 }
 
 /// What a worker has and uses.
@@ -42,8 +45,9 @@ pub struct Load {
     /// File descriptors it has open.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub fds_used: u64,
-    /// What a session of each adapter costs.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// What a session of each adapter costs; one of a kind that is not known is
+    /// left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "readable")]
     pub costs: Vec<Cost>,
 }
 
@@ -61,6 +65,15 @@ pub struct Cost {
     /// Memory in bytes; 0: not measured.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub memory: u64,
+    /// Sessions of the adapter that run there at most, as configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions_max: Option<usize>,
+}
+
+/// Reads what can be read of a list.
+fn readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Vec<T>, D::Error> {
+    let all = Vec::<serde_json::Value>::deserialize(from)?;
+    Ok(all.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect())
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it in like that")]
@@ -80,6 +93,9 @@ pub enum SessionState {
     Done,
     /// It ended by a fault. Told until the dispatcher revokes it.
     Failed,
+    /// One of a later version: the session is there, and nothing follows from it.
+    #[serde(other)]
+    Other,
 }
 
 impl SessionState {
@@ -94,15 +110,17 @@ impl SessionState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// The task, or nobody knows: the task ends.
-    #[default]
-    Task,
     /// The worker: it could not start the adapter. Another may.
     Worker,
     /// The adapter ran and did not join in time. It may elsewhere.
     Unjoined,
     /// The adapter crashed again and again and never joined: the task ends.
     Crashed,
+    /// The task, or nobody knows: the task ends. So it is with one of a later
+    /// version.
+    #[default]
+    #[serde(other)]
+    Task,
 }
 
 impl Fault {

@@ -333,7 +333,7 @@ fn gone(asked: &[(u64, u64)], missing: &[(u64, u64, MissingReason)]) -> Vec<(u64
             MissingReason::Evicted => GapReason::Evicted,
             MissingReason::Unknown => GapReason::Unknown,
             MissingReason::Spent => GapReason::Spent,
-            MissingReason::Held | MissingReason::Throttled => continue,
+            MissingReason::Held | MissingReason::Throttled | MissingReason::Other => continue,
         };
         let end = first.saturating_add(count);
         for &(from, many) in asked {

@@ -48,7 +48,8 @@ fn each_of_the_four_can_be_the_bottleneck() {
 
 #[test]
 fn what_an_adapter_takes_is_what_was_measured_of_its_kind() {
-    let cost = |kind, cores, memory| Cost { adapter: sim(), kind, cores, memory };
+    let cost =
+        |kind, cores, memory| Cost { adapter: sim(), kind, cores, memory, sessions_max: None };
     let load =
         Load { costs: vec![cost(Some(Kind::Pull), 0.2, 1 << 24), cost(None, 0.5, 0)], ..load() };
     let need = |kind| Need::of(&load, &sim(), kind);
@@ -59,12 +60,40 @@ fn what_an_adapter_takes_is_what_was_measured_of_its_kind() {
 }
 
 #[test]
+fn an_adapter_has_no_more_places_than_it_may_run_sessions() {
+    let other = AdapterName::parse("other").unwrap();
+    let cost = |sessions_max| Cost {
+        adapter: sim(),
+        kind: None,
+        cores: 0.1,
+        memory: 0,
+        sessions_max: Some(sessions_max),
+    };
+    let load = Load { costs: vec![cost(3)], ..load() };
+    let budget = Budget::of(&load, Need::default(), 4);
+    let need = Need::of(&load, &sim(), Kind::Pull);
+    let here = [sim(), other.clone(), other.clone(), sim()];
+    let mut left = Left::of(budget, &load, here.iter());
+    assert_eq!((left.count(&need, &sim()), left.count(&need, &other)), (1, 10));
+    left.take(&need, &other);
+    assert!(left.may_run(&sim()));
+    left.take(&need, &sim());
+    assert_eq!((left.count(&need, &sim()), left.count(&need, &other)), (0, 8));
+    assert!(!left.may_run(&sim()) && left.may_run(&other));
+    // More run than were allowed: its configuration was changed.
+    let load = Load { costs: vec![cost(1)], ..load };
+    assert!(!Left::of(budget, &load, here.iter()).may_run(&sim()));
+}
+
+#[test]
 fn numbers_from_outside_do_no_harm() {
     for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, 0.0] {
         assert!(free(&Load { session_cost: odd, ..load() }, 0, 0) > 0);
         assert_eq!(free(&Load { cores: odd, ..load() }, 0, 0), 0);
         let _ = free(&Load { cores_used: odd, ..load() }, 0, 9);
-        let costs = vec![Cost { adapter: sim(), kind: None, cores: odd, memory: u64::MAX }];
+        let cost =
+            Cost { adapter: sim(), kind: None, cores: odd, memory: u64::MAX, sessions_max: None };
+        let costs = vec![cost];
         assert_eq!(free(&Load { costs, ..load() }, 0, 2), 0);
     }
 }
@@ -129,7 +158,8 @@ proptest! {
         let heavy = AdapterName::parse("heavy").unwrap();
         let light = AdapterName::parse("light").unwrap();
         let cost = |adapter: &AdapterName, cores, memory| {
-            Cost { adapter: adapter.clone(), kind: Some(Kind::Pull), cores, memory }
+            let (adapter, kind) = (adapter.clone(), Some(Kind::Pull));
+            Cost { adapter, kind, cores, memory, sessions_max: None }
         };
         let costs = vec![cost(&heavy, 0.3, 200 << 20), cost(&light, 0.004, 4 << 20)];
         let mut live: Vec<Coming> = Vec::new();

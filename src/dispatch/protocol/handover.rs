@@ -101,6 +101,28 @@ fn who_refuses_to_take_over_is_followed_by_the_next() {
 }
 
 #[test]
+fn a_room_that_finds_no_successor_says_why_until_it_may_stay() {
+    let mut stage = Stage::serving();
+    stage.handle(leaving("w1", 2, T1), 5_030);
+    assert_eq!(stage.task("t1").reason, "");
+    let written = stage.written();
+    for (seq, ms) in (3..).zip((5_530..9_000).step_by(500)) {
+        assert_eq!(stage.handle(leaving("w1", seq, T1), ms), []);
+    }
+    let reason = stage.task("t1").reason;
+    assert_eq!(reason, "worker w1 is leaving; every worker that could take it is draining");
+    assert_eq!(stage.state("t1"), (TaskState::Running, Epoch(1)));
+    assert_eq!(stage.written(), written + 1, "once, and not with every heartbeat");
+    // It is to stay after all.
+    stage.handle(alive("w1", 30, T1), 9_100);
+    assert_eq!(stage.task("t1").reason, "");
+    // And the next time it goes to somebody who is there.
+    stage.handle(leaving("w1", 31, T1), 9_200);
+    assert_eq!(stage.handle(alive("w2", 0, &[]), 9_300), [take_over("w2", 2)]);
+    assert_eq!(stage.task("t1").reason, "worker w1 is leaving");
+}
+
+#[test]
 fn a_successor_that_fails_or_goes_ends_nothing() {
     for fails in [true, false] {
         let mut stage = handing_over();

@@ -128,7 +128,7 @@ fn what_a_session_takes_is_what_was_measured_of_its_adapter() {
     let heavy = |seq, cores| {
         let mut beat = beat("w1", seq, &[]);
         let adapter = AdapterName::parse("sim").unwrap();
-        beat.load.costs = vec![Cost { adapter, kind: None, cores, memory: 0 }];
+        beat.load.costs = vec![Cost { adapter, kind: None, cores, memory: 0, sessions_max: None }];
         Input::Heartbeat(Box::new(beat))
     };
     // 80 % of four cores: three of one core each.
@@ -139,6 +139,33 @@ fn what_a_session_takes_is_what_was_measured_of_its_adapter() {
     }
     assert_eq!(served, ["t0", "t1", "t2"]);
     assert_eq!(stage.state("t3").0, TaskState::Pending);
+}
+
+#[test]
+fn an_adapter_gets_no_more_sessions_than_its_worker_allows() {
+    let mut stage = Stage::leader();
+    let capped = |seq, most| {
+        let mut beat = beat("w1", seq, &[]);
+        let adapter = AdapterName::parse("sim").unwrap();
+        let (cores, sessions_max) = (0.01, Some(most));
+        beat.load.costs = vec![Cost { adapter, kind: None, cores, memory: 0, sessions_max }];
+        Input::Heartbeat(Box::new(beat))
+    };
+    stage.handle(capped(0, 2), 5_000);
+    let mut served = Vec::new();
+    for number in 0..4 {
+        served.extend(given(&stage.handle(submit_as(&format!("t{number}"), 5), 5_001)));
+    }
+    assert_eq!(served, ["t0", "t1"]);
+    stage.handle(capped(1, 2), 5_500);
+    stage.handle(capped(2, 2), 6_000);
+    stage.run_to(6_200);
+    let reason = stage.task("t2").reason;
+    assert!(reason.contains("as its max_sessions allows"), "{reason}");
+    // One more is allowed, and one more is given.
+    let mut out = stage.handle(capped(3, 3), 6_300);
+    out.extend(stage.run_to(6_600));
+    assert_eq!(given(&out), ["t2"]);
 }
 
 #[test]

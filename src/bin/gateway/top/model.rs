@@ -291,6 +291,7 @@ pub(crate) fn phase(phase: WorkerPhase) -> &'static str {
     match phase {
         WorkerPhase::Running => "running",
         WorkerPhase::LameDuck => "draining",
+        WorkerPhase::Other => "other",
     }
 }
 
@@ -308,6 +309,6 @@ fn rank(state: TaskState) -> u8 {
         TaskState::Draining => 2,
         TaskState::Assigned | TaskState::Starting => 3,
         TaskState::Running => 4,
-        TaskState::Done | TaskState::Cancelled => 5,
+        TaskState::Done | TaskState::Cancelled | TaskState::Other => 5,
     }
 }

@@ -178,9 +178,13 @@ pub const HEARTBEAT_NEWS: Duration = Duration::from_millis(20);
 /// How long a worker remembers the epoch of a room that it left: longer than
 /// any assignment is on its way.
 pub const EPOCH_KEEP: Duration = Duration::from_secs(60);
-/// A worker whose lease was not renewed for this long leaves its rooms: twice
-/// the longest outage of the server that is to cost no room.
+/// A worker whose lease was not renewed for this long, and whom no dispatcher
+/// answered, leaves its rooms: twice the longest outage of the server that is to
+/// cost no room.
 pub const WORKER_ALONE: Duration = Duration::from_secs(60);
+/// How often a worker whose lease has run out asks whether a dispatcher hears
+/// it: twelve times before it gives up.
+pub const ALONE_ASK: Duration = Duration::from_secs(5);
 /// A worker that was silent this long is asked for a sign of life.
 pub const WORKER_SUSPECT: Duration = Duration::from_millis(1_500);
 /// A worker that was silent this long is taken for gone.

@@ -16,7 +16,7 @@ use std::{
 };
 
 pub use self::{
-    alone::Lease,
+    alone::{Contact, Lease},
     session::{Ended, SessionKey},
 };
 use self::{

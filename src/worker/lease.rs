@@ -6,15 +6,17 @@ use std::time::Instant;
 
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinSet,
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
-use super::core::{Input, Lease};
+use super::core::{Contact, Input, Lease};
 use crate::{
     bus::{
+        AskError, Link,
         kv::{Bucket, Store, WriteError},
-        messages::LeaseRecord,
-        subjects,
+        messages::{LeaseRecord, Ping},
+        subjects::{self, AdminLeader},
     },
     id::{RoomId, WorkerId},
     limits,
@@ -81,40 +83,60 @@ pub(super) async fn hold(
 /// somebody else's, so they are looked after before it is said to be held again.
 pub(super) async fn mind(
     store: Store,
+    link: Link,
     mut renewed: watch::Receiver<Option<Instant>>,
     rooms: watch::Receiver<Vec<RoomId>>,
     inputs: mpsc::Sender<Input>,
 ) {
-    let mut lease = Lease::Held;
+    let (mut contact, mut told) = (Contact::default(), Lease::Held);
+    let mut asking = JoinSet::new();
     loop {
-        let sent = *renewed.borrow_and_update();
-        let (lasts, next) = match lease {
-            Lease::Held => (limits::LEASE_TTL, Lease::Lapsed),
-            Lease::Lapsed | Lease::Lost => (limits::WORKER_ALONE, Lease::Lost),
-        };
-        // Before the first one no dispatcher counts on it.
-        let end = sent.filter(|_| lease != Lease::Lost).map(|sent| sent + lasts);
-        let over = async {
-            match end {
-                Some(end) => sleep_until(end.into()).await,
+        let now = Instant::now();
+        let lease = contact.lease(now);
+        if lease != told {
+            if lease == Lease::Held {
+                look_at_claims(&store, &rooms, &inputs).await;
+            }
+            if inputs.send(Input::Lease(lease)).await.is_err() {
+                return;
+            }
+            told = lease;
+        }
+        if contact.asks(now) && asking.is_empty() {
+            asking.spawn(is_heard(link.clone()));
+        }
+        let due = contact.deadline();
+        let due = async {
+            match due {
+                Some(due) => sleep_until(due.into()).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             changed = renewed.changed() => match changed {
-                Ok(()) if lease == Lease::Held => continue,
                 Ok(()) => {
-                    look_at_claims(&store, &rooms, &inputs).await;
-                    lease = Lease::Held;
+                    if let Some(sent) = *renewed.borrow_and_update() {
+                        contact.renewed(sent);
+                    }
                 }
                 Err(_) => return,
             },
-            () = over => lease = next,
-        }
-        if inputs.send(Input::Lease(lease)).await.is_err() {
-            return;
+            Some(answered) = asking.join_next() => {
+                if let Ok(Some(asked)) = answered {
+                    contact.answered(asked);
+                }
+            }
+            () = due => (),
         }
     }
+}
+
+/// Whether a dispatcher hears us, and as of when.
+async fn is_heard(link: Link) -> Option<Instant> {
+    let asked = Instant::now();
+    let answer = link.ask(&AdminLeader, &Ping {}, limits::REQUEST_TIMEOUT).await;
+    // Whoever refuses has heard us too.
+    matches!(answer, Ok(_) | Err(AskError::Refused(_))).then_some(asked)
 }
 
 /// Looks after each time the server was away whether our rooms are ours still:

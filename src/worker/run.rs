@@ -130,7 +130,7 @@ pub async fn run(options: Options, mut phases: Phases) -> Result<(), RunError> {
     ));
     ears.spawn(lease::look_after_holds(store.clone(), held.subscribe(), claims_in.clone()));
     let (renew, renewed) = watch::channel(None);
-    ears.spawn(lease::mind(store.clone(), renewed, rooms.subscribe(), claims_in));
+    ears.spawn(lease::mind(store.clone(), control.clone(), renewed, rooms.subscribe(), claims_in));
     let mut twin = tokio::spawn(lease::hold(store, worker.clone(), about.boot.clone(), renew));
     let (started, mut spawned) = mpsc::channel(limits::SPAWN_QUEUE);
     let caps = Caps {

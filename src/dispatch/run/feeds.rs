@@ -16,7 +16,7 @@ use super::{
 use crate::{
     bus::{
         Link, PublishError,
-        kv::{Bucket, Change, Store, StoreError},
+        kv::{Bucket, Change, Pulse, Store, StoreError},
         messages::{Heartbeat, LeaseRecord},
         subjects::{self, Topic, WorkerHeartbeat},
     },
@@ -157,11 +157,36 @@ async fn follow<V: Kept>(bucket: Bucket<V>, mut pulses: Pulses, messages: Messag
     let mut told = false;
     let mut progress = Progress::default();
     loop {
-        let before = *pulses.borrow();
-        match bucket.watch().await {
-            Ok(mut watch) => {
-                let mut next = Some(Input::Watching(V::SHELF));
-                while let Some(input) = next {
+        let mut before = *pulses.borrow();
+        // Before the watch is made: what is written from here on is there, though
+        // the watch may say that it has told all before it tells of that.
+        if messages.send(Message::Core(Input::Watching(V::SHELF))).await.is_err() {
+            return;
+        }
+        match watch_the_same(&bucket, &mut progress).await {
+            Ok((mut watch, wiped)) => {
+                // What a new bucket does not tell of is not gone: it was lost.
+                if let Some(pulse) = wiped {
+                    tracing::warn!(bucket = ?V::SHELF, "the bucket is another one");
+                    let wiped = Message::Core(Input::Wiped(V::SHELF));
+                    if messages.send(wiped).await.is_err() {
+                        return;
+                    }
+                    before = Some(pulse);
+                }
+                loop {
+                    let next = tokio::select! {
+                        next = change(&mut watch) => next,
+                        judged = judged(&mut pulses, &mut progress) => {
+                            let wiped = Message::Core(Input::Wiped(V::SHELF));
+                            if judged == Judgement::Wiped && messages.send(wiped).await.is_err() {
+                                return;
+                            }
+                            tracing::warn!(bucket = ?V::SHELF, ?judged, "making a new watch");
+                            None
+                        }
+                    };
+                    let Some(input) = next else { break };
                     let all_told = input == Input::Current(V::SHELF);
                     if let Input::Changed { revision, .. } = &input {
                         progress.told(*revision);
@@ -175,23 +200,24 @@ async fn follow<V: Kept>(bucket: Bucket<V>, mut pulses: Pulses, messages: Messag
                             let _ = messages.send(Message::Told).await;
                         }
                     }
-                    next = tokio::select! {
-                        next = change(&mut watch) => next,
-                        judged = judged(&mut pulses, &mut progress) => {
-                            let wiped = Message::Core(Input::Wiped(V::SHELF));
-                            if judged == Judgement::Wiped && messages.send(wiped).await.is_err() {
-                                return;
-                            }
-                            tracing::warn!(bucket = ?V::SHELF, ?judged, "making a new watch");
-                            None
-                        }
-                    };
                 }
             }
             Err(error) => tracing::warn!(%error, bucket = ?V::SHELF, "cannot watch; trying again"),
         }
         tokio::time::sleep(limits::WRITE_RETRY).await;
     }
+}
+
+/// A watch, and how the bucket is where it is not the one that was watched
+/// before: looked at after the watch was made, so that nothing comes between.
+async fn watch_the_same<V: Kept>(
+    bucket: &Bucket<V>,
+    progress: &mut Progress,
+) -> Result<(crate::bus::kv::Watch<V>, Option<Pulse>), StoreError> {
+    let watch = bucket.watch().await?;
+    let pulse = bucket.pulse().await?;
+    let wiped = pulse.filter(|pulse| progress.judge(*pulse) == Judgement::Wiped);
+    Ok((watch, wiped))
 }
 
 /// Returns once the bucket shows that its watch is of no use any more.

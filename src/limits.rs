@@ -290,6 +290,9 @@ pub const LEAVE_LINGER: Duration = Duration::from_secs(1);
 /// How often a worker looks whether it may play into a room that another one
 /// is leaving: so long may nobody play.
 pub const HOLD_LOOK: Duration = Duration::from_millis(100);
+/// Longest wait before a worker is told again of an update that its session
+/// does not show: one of the version before never will.
+pub const UPDATE_AGAIN_MAX: Duration = Duration::from_secs(30);
 /// How often the whole queue is looked through for tasks that fit now.
 pub const PLACE_EVERY: Duration = Duration::from_millis(200);
 /// A task that waits this long has the reason written into it …

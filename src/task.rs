@@ -3,16 +3,21 @@
 //!
 //! Who may make a move, and when, is the dispatcher's matter.
 
+mod state;
+mod update;
+
 use std::{collections::BTreeMap, fmt};
 
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{Error as _, value::StrDeserializer},
-};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     id::{AdapterName, RoomId, TaskId, TrackId, WorkerId},
     limits,
+};
+
+pub use self::{
+    state::{TaskState, known_state},
+    update::{AsSubmitted, PullUpdate, Update},
 };
 
 /// Counts the times a room was given to a worker. It never falls: the next one
@@ -170,19 +175,7 @@ impl TaskSpec {
     /// # Errors
     /// [`SpecError`] names the field and the mend.
     pub fn from_json(payload: &[u8]) -> Result<Self, SpecError> {
-        if payload.len() > limits::TASK_MAX_BYTES {
-            return refuse(
-                "task",
-                format!("{} bytes; at most {} are read", payload.len(), limits::TASK_MAX_BYTES),
-            );
-        }
-        let mut unknown = None;
-        let mut json = serde_json::Deserializer::from_slice(payload);
-        let spec: Self = serde_ignored::deserialize(&mut json, |path| {
-            unknown.get_or_insert_with(|| path.to_string().replace("?.", ""));
-        })
-        .and_then(|spec| json.end().map(|()| spec))
-        .map_err(|error| SpecError { field: "task", why: error.to_string() })?;
+        let (spec, unknown): (Self, _) = read(payload, "task")?;
         if let Some(field) = unknown {
             return refuse("task", format!("unknown field `{field}`"));
         }
@@ -260,6 +253,26 @@ impl Pull {
     }
 }
 
+/// Reads what a service says of a task, and the first field of it that nobody
+/// knows.
+fn read<T: DeserializeOwned>(
+    payload: &[u8],
+    what: &'static str,
+) -> Result<(T, Option<String>), SpecError> {
+    if payload.len() > limits::TASK_MAX_BYTES {
+        let most = limits::TASK_MAX_BYTES;
+        return refuse(what, format!("{} bytes; at most {most} are read", payload.len()));
+    }
+    let mut unknown = None;
+    let mut json = serde_json::Deserializer::from_slice(payload);
+    serde_ignored::deserialize(&mut json, |path| {
+        unknown.get_or_insert_with(|| path.to_string().replace("?.", ""));
+    })
+    .and_then(|read| json.end().map(|()| read))
+    .map(|read| (read, unknown))
+    .map_err(|error| SpecError { field: what, why: error.to_string() })
+}
+
 fn refuse<T>(field: &'static str, why: String) -> Result<T, SpecError> {
     Err(SpecError { field, why })
 }
@@ -291,110 +304,6 @@ fn is_track_subject(subject: &str) -> bool {
         && parts.next().is_some_and(|room| RoomId::parse(room).is_ok())
         && parts.next().is_some_and(|track| TrackId::parse(track).is_ok())
         && parts.next().is_none()
-}
-
-/// Where a task stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TaskState {
-    /// Stored; waits for a worker.
-    Pending,
-    /// Given to a worker that has not answered yet.
-    Assigned,
-    /// The worker starts the adapter.
-    Starting,
-    /// The adapter has joined the room.
-    Running,
-    /// Being handed over: its worker begins while another still serves it.
-    Draining,
-    /// Ended as it should.
-    Done,
-    /// Ended by a fault.
-    Failed,
-    /// Ended because somebody asked.
-    Cancelled,
-    /// Ended because no worker had it in time.
-    Expired,
-    /// One of a later version: it can be shown, and nothing follows from it.
-    #[serde(other)]
-    Other,
-}
-
-/// Reads a state that something follows from: one of a later version is not
-/// read at all.
-///
-/// # Errors
-/// Names the states there are.
-pub fn known_state<'de, D: Deserializer<'de>>(from: D) -> Result<TaskState, D::Error> {
-    let word = String::deserialize(from)?;
-    match TaskState::deserialize(StrDeserializer::<D::Error>::new(&word))? {
-        TaskState::Other => Err(D::Error::unknown_variant(&word, STATES)),
-        state => Ok(state),
-    }
-}
-
-/// As they are written.
-const STATES: &[&str] = &[
-    "pending",
-    "assigned",
-    "starting",
-    "running",
-    "draining",
-    "done",
-    "failed",
-    "cancelled",
-    "expired",
-];
-
-impl TaskState {
-    /// Whether the task has ended for good.
-    #[must_use]
-    pub fn is_terminal(self) -> bool {
-        matches!(self, Self::Done | Self::Failed | Self::Cancelled | Self::Expired)
-    }
-
-    /// Whether a task may go from this state to `next`.
-    ///
-    /// From any state that is not terminal it may end `done`, `failed` or
-    /// `cancelled`, or go back to `pending` because its worker is gone; it ends
-    /// `expired` only from `pending`. It is handed over, `draining`, only while
-    /// it runs, and to one worker after the other until one has it.
-    #[must_use]
-    pub fn may_become(self, next: Self) -> bool {
-        use TaskState::{
-            Assigned, Cancelled, Done, Draining, Expired, Failed, Other, Pending, Running, Starting,
-        };
-        if self.is_terminal() || self == Other {
-            return false;
-        }
-        match next {
-            Pending => self != Pending,
-            Assigned => self == Pending,
-            Starting => self == Assigned,
-            Running => matches!(self, Assigned | Starting | Draining),
-            Draining => matches!(self, Running | Draining),
-            Expired => self == Pending,
-            Done | Failed | Cancelled => true,
-            Other => false,
-        }
-    }
-}
-
-impl fmt::Display for TaskState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pending => "pending",
-            Self::Assigned => "assigned",
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Draining => "draining",
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-            Self::Expired => "expired",
-            Self::Other => "other",
-        })
-    }
 }
 
 /// Who still serves a room while another worker takes it over.
@@ -439,6 +348,17 @@ pub struct TaskRecord {
     /// Whether somebody asked for its end.
     #[serde(default)]
     pub cancel: bool,
+    /// Rises with each update; 0: there was none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub revision: u64,
+    /// What was submitted, where it was updated since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitted: Option<Box<AsSubmitted>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it in like that")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl TaskRecord {

@@ -51,6 +51,8 @@ asks! {
     Get = "gateway.task.get": m::Get => m::TaskView;
     /// Services ask for tasks.
     List = "gateway.task.list": m::List => m::Listed;
+    /// Services change a task that waits or runs.
+    Update = "gateway.task.update": crate::task::Update => m::TaskView;
     /// Services end a task.
     Cancel = "gateway.task.cancel": m::Cancel => m::TaskView;
     /// Operators ask for the workers.
@@ -87,6 +89,8 @@ macro_rules! worker_asks {
 worker_asks! {
     /// The dispatcher gives a worker a task.
     WorkerAssign = "assign": m::Assign => m::Verdict;
+    /// The dispatcher changes what a session does.
+    WorkerUpdate = "update": m::UpdateSession => m::Verdict;
     /// The dispatcher takes a task from a worker.
     WorkerRevoke = "revoke": m::Revoke => m::Verdict;
     /// Operators and the dispatcher empty a worker.

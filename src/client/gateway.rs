@@ -19,7 +19,7 @@ use crate::{
     },
     id::{RoomId, TaskId, WorkerId},
     limits,
-    task::TaskSpec,
+    task::{TaskSpec, Update},
 };
 
 /// A program's way to the gateway. Cheap to clone.
@@ -98,6 +98,17 @@ impl Gateway {
     /// As [`Link::ask`].
     pub async fn list(&self, filter: &List) -> Result<Listed, AskError> {
         self.ask(&subjects::List, filter).await
+    }
+
+    /// Changes a task that waits or runs; what the update does not name stays
+    /// as it is. The answer comes when the change is on disk, and says by
+    /// `updating` whether the worker has yet to take it in.
+    ///
+    /// # Errors
+    /// [`AskError::Refused`] with `bad_request` where it breaks a bound, with
+    /// `conflict` where the task has ended, else as [`Gateway::get`].
+    pub async fn update(&self, update: &Update) -> Result<TaskView, AskError> {
+        self.ask(&subjects::Update, update).await
     }
 
     /// Ends a task.

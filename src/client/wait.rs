@@ -141,6 +141,9 @@ mod tests {
             created_ms: 0,
             changed_ms,
             started_ms: None,
+            revision: 0,
+            pull: None,
+            updating: false,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What services and operators ask, answered by any dispatcher, leader or not.
 //!
-//! What is answered is on disk: a submit once its record is created, a cancel
-//! once the task's end is written. Callers wait at the key of their task until
+//! What is answered is on disk: a submit once its record is created, an
+//! update once it is written, a cancel once the task's end is. Callers wait at the key of their task until
 //! nothing is under way there.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::{
     tasks::shortened,
 };
 use crate::{
-    bus::messages::{Cancel, Get, List, Listed, Refusal, RefusalCode, Submitted, TaskView},
+    bus::messages::{Cancel, Get, List, Listed, Refusal, RefusalCode, Submitted},
     id::TaskId,
     limits,
     task::{Epoch, TaskRecord, TaskSpec, TaskState},
@@ -41,6 +41,13 @@ impl Core {
                     self.read_task(&task);
                 }
                 self.wait(&task, call, Want::Cancel { reason: shortened(&reason), wrote: false });
+            }
+            Request::Update(update) => {
+                let task = update.task.clone();
+                if !self.tasks.is_busy(&task) && self.tasks.get(&task).is_none() {
+                    self.read_task(&task);
+                }
+                self.wait(&task, call, Want::Update(update));
             }
             Request::List(list) => {
                 let answer = self.list(&list);
@@ -117,13 +124,13 @@ impl Core {
     fn serve_one(&mut self, task: &TaskId, mut waiting: Waiting) -> Option<Waiting> {
         let record = self.tasks.get(task).cloned();
         let answer = match (&mut waiting.want, record) {
-            (Want::Get | Want::Cancel { .. }, None) => Err(Refusal::new(
+            (Want::Get | Want::Cancel { .. } | Want::Update(_), None) => Err(Refusal::new(
                 RefusalCode::NotFound,
                 format!("there is no task {task}: it was never submitted, or ended long ago"),
             )),
-            (Want::Get, Some(record)) => Ok(Answer::Task(TaskView::from(&*record))),
+            (Want::Get, Some(record)) => Ok(Answer::Task(self.view(&record))),
             (Want::Submit { spec, created }, Some(record)) => {
-                if *spec.as_ref() == record.spec {
+                if record.is_asked_for_by(spec) {
                     Ok(Answer::Submitted(submitted(&record, *created)))
                 } else {
                     Err(Refusal::new(
@@ -138,7 +145,7 @@ impl Core {
                     let reason = format!("the task is {}", record.state);
                     self.revoke(worker, task, record.epoch, reason);
                 }
-                Ok(Answer::Task(TaskView::from(&*record)))
+                Ok(Answer::Task(self.view(&record)))
             }
             (_, _) if waiting.tries >= TRIES => Err(Refusal::new(
                 RefusalCode::Unavailable,
@@ -151,6 +158,15 @@ impl Core {
                 waiting.tries += 1;
                 return Some(waiting);
             }
+            (Want::Update(update), Some(record)) => match self.updated(&record, update) {
+                Err(refusal) => Err(refusal),
+                Ok(None) => Ok(Answer::Task(self.view(&record))),
+                Ok(Some(next)) => {
+                    self.put(next);
+                    waiting.tries += 1;
+                    return Some(waiting);
+                }
+            },
             (Want::Cancel { reason, wrote }, Some(record)) => {
                 *wrote = true;
                 waiting.tries += 1;
@@ -180,6 +196,8 @@ impl Core {
             pending_ms: self.now.unix_ms,
             started_ms: None,
             cancel: false,
+            revision: 0,
+            submitted: None,
         }
     }
 
@@ -235,7 +253,7 @@ impl Core {
         let mut listed = Listed { tasks: Vec::new(), truncated: found.len() > most };
         let mut bytes = 0;
         for record in found.into_iter().take(most) {
-            let view = TaskView::from(&**record);
+            let view = self.view(record);
             bytes += serde_json::to_vec(&view).map_or(0, |json| json.len() + 1);
             if bytes > limits::CONTROL_MAX_BYTES {
                 listed.truncated = true;

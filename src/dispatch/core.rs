@@ -17,7 +17,7 @@ use super::{
     io::{Input, Key, Now, Outcome, Output, Record, Shelf},
     memory::{Claim, Plan, Timer, Waiting, Worker},
     quarantine::Quarantine,
-    queue::{Moving, Places},
+    queue::{Moving, Places, Turn},
     table::{Change, End, Table},
     timers::Timers,
     waits::PlaceTimes,
@@ -388,6 +388,11 @@ impl Core {
             if is_given(new.state) {
                 self.given_to(new);
             }
+        }
+        if let (Some(old), Some(new)) = (before, after)
+            && old.spec.priority != new.spec.priority
+        {
+            self.moving.turns.remove(&Turn::of(old));
         }
         let epochs = |record: Option<&TaskRecord>| record.map(|record| record.epoch);
         if epochs(before) != epochs(after)

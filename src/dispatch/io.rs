@@ -6,10 +6,10 @@ use std::{sync::Arc, time::Instant};
 use crate::{
     bus::messages::{
         Assign, Cancel, Get, Heartbeat, List, Listed, Refusal, Revoke, Submitted, TaskEvent,
-        TaskView, Verdict, Workers,
+        TaskView, UpdateSession, Verdict, Workers,
     },
     id::{RoomId, TaskId, WorkerId},
-    task::{RoomRecord, TaskRecord, TaskSpec},
+    task::{RoomRecord, TaskRecord, TaskSpec, Update},
 };
 
 /// The time, as it is handed in: one clock to measure with, one to write down.
@@ -113,6 +113,8 @@ pub enum Request {
     Get(Get),
     /// Asks for tasks.
     List(List),
+    /// Changes a task.
+    Update(Box<Update>),
     /// Ends a task.
     Cancel(Cancel),
     /// Asks for the workers.
@@ -124,7 +126,7 @@ pub enum Request {
 pub enum Answer {
     /// To a submit.
     Submitted(Submitted),
-    /// To a get or a cancel.
+    /// To a get, an update or a cancel.
     Task(TaskView),
     /// To a list.
     Listed(Listed),
@@ -252,6 +254,13 @@ pub enum Output {
         worker: WorkerId,
         /// Which.
         revoke: Revoke,
+    },
+    /// Have a worker change a session; whether it heard shows in what it reports.
+    Update {
+        /// The worker.
+        worker: WorkerId,
+        /// How.
+        update: Box<UpdateSession>,
     },
     /// Ask a worker for a sign of life. Answered by [`Input::Ponged`].
     Ping(WorkerId),

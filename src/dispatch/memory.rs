@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use crate::{
     bus::messages::{Heartbeat, SessionReport, Verdict},
     id::{RoomId, TaskId, WorkerId},
     limits,
-    task::{Epoch, Handover, TaskSpec},
+    task::{Epoch, Handover, TaskSpec, Update},
 };
 
 /// What waits for a moment.
@@ -39,8 +39,9 @@ pub(super) enum Timer {
 pub(super) struct Plan {
     /// When it expires, and the `pending_ms` that belongs to.
     pub(super) expires: Option<(u64, Instant)>,
-    /// When it has run for long enough, and the `started_ms` that belongs to.
-    pub(super) ends: Option<(u64, Instant)>,
+    /// When it has run for long enough, and the `started_ms` and the seconds that
+    /// belong to.
+    pub(super) ends: Option<((u64, u64), Instant)>,
     /// The question to its worker whether it takes it.
     pub(super) ask: Ask,
     /// Since when its worker does not report it, and in how many heartbeats.
@@ -63,10 +64,21 @@ pub(super) struct Plan {
     pub(super) no_owner: Option<TaskId>,
     /// The claim on its room, ahead of its record, that the record was read for.
     pub(super) behind: Option<Epoch>,
+    /// Who was told of its last update, until they show it.
+    pub(super) told: BTreeMap<WorkerId, Telling>,
     /// Why it waits, and since when that is so.
     pub(super) waits: Option<(String, Instant)>,
     /// When that may be written into it, where not at once.
     pub(super) tell_at: Option<Instant>,
+}
+
+/// An update that a worker was told of.
+#[derive(Debug)]
+pub(super) struct Telling {
+    pub(super) revision: u64,
+    /// When it is told again, and after how long the next time.
+    pub(super) again: Instant,
+    pub(super) wait: Duration,
 }
 
 /// Where the question to a worker stands.
@@ -107,6 +119,7 @@ impl Plan {
         self.tell_at = None;
         self.lost = None;
         self.look = None;
+        self.told.clear();
     }
 }
 
@@ -221,6 +234,7 @@ pub(super) enum Want {
     Submit { spec: Box<TaskSpec>, created: bool },
     Get,
     Cancel { reason: String, wrote: bool },
+    Update(Box<Update>),
 }
 
 #[cfg(test)]

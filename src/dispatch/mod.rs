@@ -29,6 +29,7 @@ mod starts;
 mod table;
 mod tasks;
 mod timers;
+mod updates;
 mod waits;
 mod wiped;
 mod workers;

@@ -162,6 +162,7 @@ impl Core {
             self.plan(&record.task).ask = Ask::Due;
         }
         self.plan(&record.task).look = None;
+        self.tell_of_update(record);
         match &record.from {
             Some(from) => self.step_handover(record, from),
             None => self.step_alone(record, &worker),
@@ -226,15 +227,16 @@ impl Core {
 
     fn ends(&mut self, record: &TaskRecord) -> Option<Instant> {
         let started = record.started_ms?;
-        let span = match record.spec.max_duration_s {
+        let seconds = record.spec.max_duration_s;
+        let span = match seconds {
             0 => limits::TASK_MAX_DURATION,
             seconds => std::time::Duration::from_secs(seconds),
         };
         let at = match self.plan(&record.task).ends {
-            Some((since, at)) if since == started => at,
+            Some((of, at)) if of == (started, seconds) => at,
             _ => self.moment(started, span),
         };
-        self.plan(&record.task).ends = Some((started, at));
+        self.plan(&record.task).ends = Some(((started, seconds), at));
         Some(at)
     }
 
@@ -293,6 +295,7 @@ impl Core {
             push: record.spec.push.clone(),
             origin_us: claim.origin_us,
             from: record.from.clone(),
+            revision: record.revision,
         });
         self.plan(&record.task).ask = Ask::Out;
         self.out.push(Output::Assign { worker: worker.clone(), assign });

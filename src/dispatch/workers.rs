@@ -127,7 +127,9 @@ impl Core {
             };
             let leaves = |from: &Handover| from.worker == *id && from.epoch == *epoch;
             let left = record.from.as_ref().is_some_and(leaves) && report.state.is_ended();
-            if (record.epoch == *epoch && !agree) || left {
+            let theirs = record.epoch == *epoch || record.from.as_ref().is_some_and(leaves);
+            let behind = !report.state.is_ended() && report.revision < record.revision;
+            if (record.epoch == *epoch && !agree) || left || (theirs && behind) {
                 touched.push(task.clone());
             }
         }

@@ -60,3 +60,53 @@ fn params_show_in_no_log() {
     let spec = spec(r#"{"room":"42","sdk":"sim","params":{"token":"s3cret"}}"#).unwrap();
     assert!(!format!("{spec:?}").contains("s3cret"));
 }
+
+fn update(json: &str) -> Result<Update, SpecError> {
+    Update::from_json(json.as_bytes())
+}
+
+#[test]
+fn an_update_changes_what_it_names_and_nothing_else() {
+    let whole = spec(r#"{"room":"42","sdk":"sim","priority":3,"labels":{"a":"b"}}"#).unwrap();
+    let none = update(r#"{"task":"t"}"#).unwrap();
+    assert_eq!(none.apply(&whole).unwrap(), whole);
+    let hosts = update(r#"{"task":"t","pull":{"roles":["host"]},"max_duration_s":60}"#).unwrap();
+    let changed = hosts.apply(&whole).unwrap();
+    let pull = Some(Pull { roles: vec!["host".into()], ..Pull::default() });
+    assert_eq!(changed, TaskSpec { pull, max_duration_s: 60, ..whole.clone() });
+    // Back to what it was, whether or not that was written down.
+    let back = r#"{"task":"t","pull":{"roles":[]},"max_duration_s":0,"labels":{}}"#;
+    let back = update(back).unwrap().apply(&changed).unwrap();
+    assert_eq!((back.pull_or_default(), back.labels.len()), (whole.pull_or_default(), 0));
+    let same = update(r#"{"task":"t","pull":{"participants":true,"mix":[]}}"#).unwrap();
+    assert_eq!(same.apply(&whole).unwrap(), whole);
+}
+
+#[test]
+fn what_an_update_may_not_change_is_named() {
+    for (json, field) in [
+        (r#"{"task":"t","room":"43"}"#, "`room`"),
+        (r#"{"task":"t","params":{}}"#, "`params`"),
+        (r#"{"task":"t","pull":{"batch_frames":1}}"#, "`pull.batch_frames`"),
+        (r#"{"task":"t","typo":1}"#, "`typo`"),
+        (r#"{"pull":{}}"#, "missing field `task`"),
+        (r#"{"task":"t","priority":"high"}"#, "invalid type"),
+    ] {
+        let error = update(json).unwrap_err().to_string();
+        assert!(error.contains(field), "{json}: {error}");
+        assert!(!field.starts_with('`') || error.contains("pull.roles, pull.mix"), "{error}");
+    }
+    let task = spec(r#"{"room":"42","sdk":"sim"}"#).unwrap();
+    for (json, field) in [
+        (r#"{"task":"t","priority":10}"#, "priority: "),
+        (r#"{"task":"t","max_duration_s":604801}"#, "max_duration_s: "),
+        (r#"{"task":"t","pull":{"participants":false}}"#, "pull.participants: "),
+        (r#"{"task":"t","pull":{"mix":7}}"#, "pull.mix: "),
+    ] {
+        let error = update(json).unwrap().apply(&task).unwrap_err().to_string();
+        assert!(error.starts_with(field), "{json}: {error}");
+    }
+    let plays = spec(r#"{"room":"42","sdk":"sim","push":{"from":"audio.push.42.x"}}"#).unwrap();
+    let error = update(r#"{"task":"t","pull":{}}"#).unwrap().apply(&plays).unwrap_err();
+    assert!(error.to_string().starts_with("pull: "), "{error}");
+}

@@ -25,7 +25,8 @@ use self::{
 };
 use crate::{
     bus::messages::{
-        Assign, Heartbeat, Inventory, Load, Revoke, SessionReport, Verdict, WorkerPhase,
+        Assign, Heartbeat, Inventory, Load, Revoke, SessionReport, UpdateSession, Verdict,
+        WorkerPhase,
     },
     id::{AdapterName, RoomId, TaskId, WorkerId},
     limits,
@@ -71,6 +72,8 @@ pub struct About {
 pub enum Input {
     /// A dispatcher gives it a task; `fit` is what the configuration says of it.
     Assign { ticket: Ticket, assign: Box<Assign>, fit: Result<(), Unfit> },
+    /// A dispatcher changes what a session does.
+    Update { ticket: Ticket, update: Box<UpdateSession> },
     /// A dispatcher takes a task away, or has taken note of its end.
     Revoke { ticket: Ticket, revoke: Revoke },
     /// Somebody wants it empty, or to take rooms again.
@@ -116,6 +119,8 @@ pub enum Output {
     Answer(Ticket, Verdict),
     /// Make a place for the room of this task.
     Open(SessionKey, TaskId),
+    /// Tell the room what is pulled from now on.
+    Update(SessionKey, TaskId),
     /// Start the adapter of this task.
     Start(ChildKey, TaskId),
     /// Hand the pipes of this process to the room.
@@ -192,6 +197,10 @@ impl Core {
         match input {
             Input::Assign { ticket, assign, fit } => {
                 let verdict = self.assign(*assign, fit, now, &mut out);
+                out.push(Output::Answer(ticket, verdict));
+            }
+            Input::Update { ticket, update } => {
+                let verdict = self.update(*update, &mut out);
                 out.push(Output::Answer(ticket, verdict));
             }
             Input::Revoke { ticket, revoke } => {

@@ -24,9 +24,9 @@ use super::{
 use crate::{
     bus::{
         Link,
-        messages::{Assign, Drain, Refusal, RefusalCode, Revoke},
+        messages::{Assign, Drain, Refusal, RefusalCode, Revoke, UpdateSession},
         service::{Request, Service},
-        subjects::{WorkerAssign, WorkerInventory, WorkerPing, WorkerRevoke},
+        subjects::{WorkerAssign, WorkerInventory, WorkerPing, WorkerRevoke, WorkerUpdate},
     },
     id::{RoomId, TaskId, WorkerId},
     sdk::{
@@ -123,6 +123,7 @@ impl Owner {
                 }
             }
             Output::Open(session, task) => self.open(session, &task),
+            Output::Update(session, task) => self.update(session, &task),
             Output::Start(child, task) => self.start(child, &task),
             Output::Attach(child, session) => {
                 if let Some(Spawned { stdin, stdout, .. }) = self.spawned.remove(&child) {
@@ -201,6 +202,13 @@ impl Owner {
             self.sources.insert(session, self.ears.spawn(ear));
         }
         self.tell_plane(Command::Open(session, Box::new(spec)));
+    }
+
+    fn update(&mut self, session: SessionKey, task: &TaskId) {
+        let pull = self.core.assigned(task).and_then(|assign| assign.pull.clone());
+        if let Some(pull) = pull {
+            self.tell_plane(Command::Update(session, Box::new(pull)));
+        }
     }
 
     fn start(&mut self, child: ChildKey, task: &TaskId) {
@@ -293,6 +301,10 @@ impl Owner {
                 let assign: Assign = request.incoming().read()?;
                 let fit = self.fit(&assign);
                 Input::Assign { ticket, assign: Box::new(assign), fit }
+            }
+            WorkerUpdate::VERB => {
+                let update: UpdateSession = request.incoming().read()?;
+                Input::Update { ticket, update: Box::new(update) }
             }
             WorkerRevoke::VERB => {
                 let revoke: Revoke = request.incoming().read()?;

@@ -30,6 +30,7 @@ use crate::{
     id::{RoomId, TrackId},
     limits,
     sdk::process::{ChildKey, Pipe},
+    task::Pull,
 };
 
 /// What the audio thread is told to do.
@@ -52,6 +53,8 @@ pub enum Command {
     Leave(SessionKey, ChildKey),
     /// The process is gone: read what is left, and say [`Report::Drained`].
     Drain(SessionKey, ChildKey),
+    /// Something else is pulled out of the room from now on.
+    Update(SessionKey, Box<Pull>),
     /// The room is no longer served: its tracks end.
     Close(SessionKey),
     /// What is pushed passes unplayed, or is played again, in all rooms.

@@ -6,6 +6,8 @@
 //! [`super::plane`]'s.
 
 mod framed;
+mod play;
+mod select;
 mod track;
 
 use std::collections::BTreeMap;
@@ -19,7 +21,7 @@ use crate::{
     limits,
     sdk::{
         adapter::{Direction, Mode},
-        pipe::{Audio, Decoder, Encoder, HEADER_BYTES, MediaClock, Message, ToAdapter},
+        pipe::{Decoder, Encoder, MediaClock, Message, ToAdapter},
     },
     task::{Epoch, Params, Pull},
 };
@@ -167,6 +169,8 @@ pub struct Room {
     tracks: Vec<Track>,
     /// Index in `tracks` by stream.
     streams: Vec<Option<usize>>,
+    /// What the adapter has open and nobody wants, by stream.
+    others: BTreeMap<u16, select::Offered>,
     /// Roles by user, as PARTICIPANT_JOINED gave them.
     roles: BTreeMap<String, String>,
     numbers: u32,
@@ -193,6 +197,7 @@ impl Room {
             clock: MediaClock::Own,
             tracks: Vec::new(),
             streams: Vec::new(),
+            others: BTreeMap::new(),
             roles: BTreeMap::new(),
             numbers: 0,
             voice: Bucket::new(limits::ROOM_EVENTS_PER_S, limits::ROOM_EVENTS_BURST, now),
@@ -347,6 +352,7 @@ impl Room {
         self.stage = Stage::Away;
         self.timeline = None;
         self.streams.clear();
+        self.others.clear();
         for track in self.tracks.iter_mut().filter(|track| track.stream.is_some()) {
             track.stream = None;
             track.orphan = Some(now);
@@ -383,37 +389,6 @@ impl Room {
 
     fn batch_slots(&self) -> u8 {
         self.spec.pull.as_ref().map_or(limits::BATCH_FRAMES, |pull| pull.batch_frames)
-    }
-
-    /// Whether the adapter wants to be played to now.
-    #[must_use]
-    pub fn hears(&self) -> bool {
-        self.spec.push.is_some() && self.stage == Stage::Joined && self.flowing && !self.deaf
-    }
-
-    /// The bytes that play a slot; `None` where it is quiet and needs none.
-    pub fn play(&mut self, pcm: Option<&[u8]>) -> Option<Vec<u8>> {
-        let pts = self.pushed;
-        self.pushed += limits::FRAME.as_micros() as i64;
-        match (&self.spec.mode, pcm) {
-            (Mode::Raw { .. }, _) => {
-                Some(pcm.map_or_else(|| vec![0; limits::FRAME_BYTES], <[u8]>::to_vec))
-            }
-            (Mode::Framed, None) => None,
-            (Mode::Framed, Some(pcm)) => {
-                let mut frame = Vec::with_capacity(HEADER_BYTES + pcm.len());
-                let audio = ToAdapter::Audio(Audio { stream: 0, pts, pcm });
-                // A slot is 20 ms: within every bound of the pipe.
-                self.encoder.write(&audio, &mut frame).ok()?;
-                Some(frame)
-            }
-        }
-    }
-
-    /// Whether silence too must be written: a raw adapter knows no time.
-    #[must_use]
-    pub fn is_raw(&self) -> bool {
-        self.spec.mode != Mode::Framed
     }
 
     // ---- tracks ----

@@ -26,7 +26,7 @@ use crate::{
         service::{self, Endpoint, Request, Service},
         subjects::{
             self, Topic, TrackNack, WorkerAssign, WorkerDrain, WorkerInventory, WorkerPing,
-            WorkerRevoke,
+            WorkerRevoke, WorkerUpdate,
         },
     },
     id::WorkerId,
@@ -248,6 +248,7 @@ async fn serve(
     };
     let endpoints = vec![
         endpoint(WorkerAssign::VERB, WorkerAssign(worker.clone()).subject()),
+        endpoint(WorkerUpdate::VERB, WorkerUpdate(worker.clone()).subject()),
         endpoint(WorkerRevoke::VERB, WorkerRevoke(worker.clone()).subject()),
         endpoint(WorkerDrain::VERB, WorkerDrain(worker.clone()).subject()),
         endpoint(WorkerPing::VERB, WorkerPing(worker.clone()).subject()),

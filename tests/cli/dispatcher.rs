@@ -95,6 +95,9 @@ fn view(task: &str, state: TaskState) -> TaskView {
         created_ms: 1_000,
         changed_ms: 2_000,
         started_ms: None,
+        revision: 0,
+        pull: None,
+        updating: false,
     }
 }
 

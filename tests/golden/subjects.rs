@@ -13,6 +13,7 @@ fn subjects_of_services_and_operators() {
         (s::Submit.subject(), "gateway.task.submit"),
         (s::Get.subject(), "gateway.task.get"),
         (s::List.subject(), "gateway.task.list"),
+        (s::Update.subject(), "gateway.task.update"),
         (s::Cancel.subject(), "gateway.task.cancel"),
         (s::TaskEvents(task()).subject(), "gateway.task.event.call-42"),
         (s::AdminWorkers.subject(), "gateway.admin.workers"),
@@ -31,6 +32,7 @@ fn subjects_of_workers() {
     for (subject, text) in [
         (s::WorkerHeartbeat(worker()).subject(), "gateway.worker.w1.heartbeat"),
         (s::WorkerAssign(worker()).subject(), "gateway.worker.w1.assign"),
+        (s::WorkerUpdate(worker()).subject(), "gateway.worker.w1.update"),
         (s::WorkerRevoke(worker()).subject(), "gateway.worker.w1.revoke"),
         (s::WorkerDrain(worker()).subject(), "gateway.worker.w1.drain"),
         (s::WorkerPing(worker()).subject(), "gateway.worker.w1.ping"),

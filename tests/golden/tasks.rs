@@ -4,7 +4,7 @@ use audio_gateway::{
     bus::messages::{
         Cancel, Get, List, Listed, Refusal, RefusalCode, Submitted, TaskEvent, TaskView,
     },
-    task::{Epoch, Pull, Push, RoomRecord, TaskRecord, TaskSpec, TaskState},
+    task::{Epoch, Pull, PullUpdate, Push, RoomRecord, TaskRecord, TaskSpec, TaskState, Update},
 };
 use serde_json::json;
 
@@ -32,6 +32,9 @@ fn view() -> TaskView {
         created_ms: 1_767_225_599_900,
         changed_ms: 1_767_225_600_350,
         started_ms: Some(1_767_225_600_350),
+        revision: 0,
+        pull: None,
+        updating: false,
     }
 }
 
@@ -114,6 +117,44 @@ fn listed() {
             r#"{"tasks":[{"task":"call-42","room":"42","sdk":"sim","state":"pending","epoch":0,"#,
             r#""reason":"no worker has the adapter sim","priority":5,"#,
             r#""created_ms":1767225599900,"changed_ms":1767225599900}],"truncated":false}"#
+        ),
+    );
+}
+
+#[test]
+fn update() {
+    let hosts = PullUpdate { roles: Some(vec!["host".into()]), ..PullUpdate::default() };
+    let hosts = Update { pull: Some(hosts), ..Update::of(task()) };
+    golden(&hosts, r#"{"task":"call-42","pull":{"roles":["host"]}}"#);
+    let all =
+        PullUpdate { participants: Some(true), roles: Some(Vec::new()), mix: Some(json!([])) };
+    let all = Update {
+        task: task(),
+        pull: Some(all),
+        priority: Some(7),
+        max_duration_s: Some(7_200),
+        labels: Some([("zone".into(), "b".into())].into()),
+    };
+    golden(
+        &all,
+        concat!(
+            r#"{"task":"call-42","pull":{"participants":true,"roles":[],"mix":[]},"#,
+            r#""priority":7,"max_duration_s":7200,"labels":{"zone":"b"}}"#
+        ),
+    );
+    golden(
+        &TaskView {
+            revision: 1_767_225_660_000,
+            pull: Some(Pull { roles: vec!["host".into()], ..Pull::default() }),
+            updating: true,
+            ..view()
+        },
+        concat!(
+            r#"{"task":"call-42","room":"42","sdk":"sim","state":"running","epoch":1767225600000,"#,
+            r#""worker":"w1","priority":5,"created_ms":1767225599900,"#,
+            r#""changed_ms":1767225600350,"started_ms":1767225600350,"revision":1767225660000,"#,
+            r#""pull":{"participants":true,"roles":["host"],"mix":[],"batch_frames":10,"record":false},"#,
+            r#""updating":true}"#
         ),
     );
 }
@@ -211,6 +252,8 @@ fn task_record() {
         pending_ms: 1_767_225_599_900,
         started_ms: Some(1_767_225_600_350),
         cancel: false,
+        revision: 0,
+        submitted: None,
     };
     golden(
         &runs,
@@ -242,6 +285,26 @@ fn task_record() {
         ),
     );
 }
+
+#[test]
+fn a_record_that_was_updated() {
+    let record: TaskRecord = serde_json::from_str(UPDATED).unwrap();
+    assert_eq!(serde_json::to_string(&record).unwrap(), UPDATED);
+    document::shows(UPDATED);
+    let submitted = TaskSpec { priority: 5, ..spec() };
+    assert!(record.is_asked_for_by(&submitted) && record.is_asked_for_by(&record.spec));
+}
+
+const UPDATED: &str = concat!(
+    r#"{"task":"call-42","spec":{"id":"call-42","room":"42","sdk":"sim","#,
+    r#""params":{"participants":2},"#,
+    r#""pull":{"participants":true,"roles":["host"],"mix":[],"batch_frames":10,"record":false},"#,
+    r#""priority":7,"max_duration_s":0,"start_within_s":30},"#,
+    r#""state":"running","epoch":1767225600000,"worker":"w1","#,
+    r#""created_ms":1767225599900,"changed_ms":1767225600350,"#,
+    r#""pending_ms":1767225599900,"started_ms":1767225600350,"cancel":false,"#,
+    r#""revision":1767225660000,"submitted":{"priority":5,"max_duration_s":0}}"#
+);
 
 #[test]
 fn room_record() {

@@ -3,8 +3,8 @@
 use audio_gateway::{
     bus::messages::{
         Assign, Cost, Drain, DrainWorker, Fault, Heartbeat, Inventory, Leader, LeaseRecord, Load,
-        Ping, Quarantined, Revoke, SessionReport, SessionState, StepDown, SteppedDown, Verdict,
-        WorkerPhase, WorkerView, Workers,
+        Ping, Quarantined, Revoke, SessionReport, SessionState, StepDown, SteppedDown,
+        UpdateSession, Verdict, WorkerPhase, WorkerView, Workers,
     },
     id::DispatcherId,
     task::{Epoch, Kind, Params, Pull},
@@ -35,6 +35,7 @@ fn report() -> SessionReport {
         heard: true,
         reason: String::new(),
         fault: Fault::Task,
+        revision: 0,
     }
 }
 
@@ -130,6 +131,7 @@ fn assign() {
         push: None,
         origin_us: 1_767_225_599_950_000,
         from: None,
+        revision: 0,
     };
     golden(
         &first,
@@ -147,6 +149,30 @@ fn assign() {
             r#""params":{"participants":2},"#,
             r#""pull":{"participants":true,"roles":[],"mix":[],"batch_frames":10,"record":false},"#,
             r#""origin_us":1767225599950000,"from":{"worker":"w1","epoch":1767225600000}}"#
+        ),
+    );
+}
+
+#[test]
+fn update_of_a_session() {
+    let update = UpdateSession {
+        task: task(),
+        epoch: EPOCH,
+        revision: 1_767_225_660_000,
+        pull: Some(Pull { roles: vec!["host".into()], ..Pull::default() }),
+    };
+    golden(
+        &update,
+        concat!(
+            r#"{"task":"call-42","epoch":1767225600000,"revision":1767225660000,"#,
+            r#""pull":{"participants":true,"roles":["host"],"mix":[],"batch_frames":10,"record":false}}"#
+        ),
+    );
+    golden(
+        &SessionReport { revision: 1_767_225_660_000, ..report() },
+        concat!(
+            r#"{"task":"call-42","room":"42","epoch":1767225600000,"state":"running","#,
+            r#""heard":true,"revision":1767225660000}"#
         ),
     );
 }

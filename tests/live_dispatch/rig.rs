@@ -174,6 +174,7 @@ async fn work(link: Link, id: WorkerId, sessions: Sessions) {
                         heard: true,
                         reason: String::new(),
                         fault: Fault::Task,
+                        revision: assign.revision,
                     };
                     sessions.lock().unwrap().insert((assign.task, assign.epoch), report);
                     request.answer(&accepted).await;

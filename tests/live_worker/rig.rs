@@ -133,6 +133,7 @@ pub(crate) fn assignment(room: &str, epoch: u64, params: serde_json::Value) -> A
         push: None,
         origin_us: unix_us(),
         from: None,
+        revision: 0,
     }
 }
 

@@ -6,7 +6,7 @@ use audio_gateway::{
     bus::messages::{SessionReport, Submitted, TaskEvent, TaskView},
     dispatch::io::Record,
     id::{RoomId, TaskId, WorkerId},
-    task::{Epoch, RoomRecord, TaskState},
+    task::{Epoch, Pull, RoomRecord, TaskState},
 };
 
 use super::store::{Store, Written};
@@ -39,6 +39,8 @@ pub struct Checker {
     /// Times a task that had begun went back to the queue.
     pub requeued: u32,
     pub served: u32,
+    /// Sessions that had taken in an update of their task at the end.
+    pub updated: u32,
     /// When sessions were started, and left while they ran.
     pub starts: Vec<u64>,
     pub left: Vec<u64>,
@@ -70,6 +72,9 @@ impl Checker {
                 let (from, to) = (before.state, after.state);
                 if from != to && !from.may_become(to) {
                     self.breaks(format!("task {}: {from} became {to}", after.task));
+                }
+                if after.revision < before.revision {
+                    self.breaks(format!("task {}: its revision fell", after.task));
                 }
                 if from.is_terminal() {
                     self.breaks(format!("task {}: written after its end", after.task));
@@ -162,6 +167,23 @@ impl Checker {
     pub fn told(&mut self, view: &TaskView) {
         if view.state.is_terminal() {
             self.ended.insert(view.task.clone());
+        }
+    }
+
+    /// What a session pulls, once it is calm: what its task says. A task that
+    /// was written again may be older than what its worker was told.
+    pub fn pulled(&mut self, store: &Store, report: &SessionReport, pull: Option<&Pull>) {
+        let Some(record) = store.task(&report.task) else { return };
+        if record.state != TaskState::Running || pull.is_none() || record.revision == 0 {
+            return;
+        }
+        self.updated += u32::from(report.revision == record.revision);
+        let newer = self.wiped && report.revision > record.revision;
+        let same =
+            report.revision == record.revision && record.spec.pull_or_default().as_ref() == pull;
+        if !same && !newer {
+            let (task, shown, wanted) = (&report.task, report.revision, record.revision);
+            self.breaks(format!("task {task}: calm, and pulls {pull:?} of {shown}, not {wanted}"));
         }
     }
 

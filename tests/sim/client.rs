@@ -5,7 +5,7 @@ use audio_gateway::{
     bus::messages::{Cancel, Get, List},
     dispatch::io::Request,
     id::TaskId,
-    task::TaskSpec,
+    task::{PullUpdate, TaskSpec, Update},
 };
 use fastrand::Rng;
 
@@ -42,6 +42,10 @@ pub fn plan(rng: &mut Rng, until: u64, rooms: u32) -> Vec<(u64, Request)> {
             let reason = "enough".into();
             plan.push((cancel, Request::Cancel(Cancel { task: task.clone(), reason })));
         }
+        for _ in 0..rng.u8(0..4) {
+            let at = at + rng.u64(0..25_000) * MS;
+            plan.push((at, Request::Update(Box::new(update(&task, rng)))));
+        }
         plan.push((get, Request::Get(Get { task })));
         plan.push((get, Request::List(List::default())));
         plan.push((get, Request::Workers));
@@ -60,6 +64,17 @@ pub fn passer_by(now: u64, number: u32, rng: &mut Rng) -> Request {
         rng.u8(0..10)
     );
     Request::Submit(Box::new(TaskSpec::from_json(json.as_bytes()).unwrap()))
+}
+
+/// A change of what is pulled, or of something else, or of nothing.
+fn update(task: &TaskId, rng: &mut Rng) -> Update {
+    let roles = ["host", "guest", "agent"].into_iter().filter(|_| rng.bool());
+    let pull = PullUpdate { roles: Some(roles.map(str::to_owned).collect()), ..Default::default() };
+    Update {
+        pull: rng.bool().then_some(pull),
+        priority: rng.bool().then(|| rng.u8(0..10)),
+        ..Update::of(task.clone())
+    }
 }
 
 fn spec(id: &str, room: u32, rng: &mut Rng) -> TaskSpec {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use audio_gateway::{
     dispatch::{
-        io::{Input, Key, NoAnswer, Outcome, Output, Record},
+        io::{Input, Key, NoAnswer, Outcome, Output, Record, Shelf},
         lease::{LeaseInput, LeaseOutput},
     },
     limits,
@@ -220,6 +220,10 @@ impl World {
                 let asked = Asked::Revoke(worker.clone(), revoke.clone());
                 self.ask_worker(at, asked, patience, &worker, Order::Revoke(revoke));
             }
+            Output::Update { worker, update } => {
+                let within = micros(limits::ACCEPT_TIMEOUT);
+                self.ask_worker(at, Asked::Update, within, &worker, Order::Update(update));
+            }
             Output::Ping(worker) => {
                 let asked = Asked::Ping(worker.clone());
                 let within = micros(limits::PING_TIMEOUT);
@@ -367,11 +371,28 @@ impl World {
         }
     }
 
+    /// Both watches begin anew; one of a bucket that is gone waits for it.
     pub fn watch_anew(&mut self, at: usize) {
-        let all = self.store.all();
-        self.nodes[at].watch_anew(&all);
-        let life = self.nodes[at].life;
-        for _ in 0..self.nodes[at].watch.len() {
+        for shelf in [Shelf::Tasks, Shelf::Rooms] {
+            let waits = self.nodes[at].lost.contains(&shelf);
+            if !waits || self.weather.has(shelf, self.now) {
+                self.watch_shelf(at, shelf);
+            }
+        }
+    }
+
+    /// A watch begins anew, and looks first whether its bucket is the same.
+    pub fn watch_shelf(&mut self, at: usize, shelf: Shelf) {
+        let node = &mut self.nodes[at];
+        let (before, life) = (node.lost.len(), node.life);
+        node.lost.retain(|lost| *lost != shelf);
+        let lost = node.lost.len() < before;
+        self.hand_to(at, life, Message::Core(Input::Watching(shelf)));
+        if lost {
+            self.hand_to(at, life, Message::Core(Input::Wiped(shelf)));
+        }
+        let (all, node) = (self.store.all(), &mut self.nodes[at]);
+        for _ in 0..node.watch_anew(shelf, &all) {
             let delay = self.weather.delay(&mut self.rng);
             self.after(delay, Event::Watch { at, life });
         }
@@ -389,7 +410,6 @@ impl World {
             return self.at(until.max(self.now) + delay, Event::Watch { at, life });
         }
         let input = match node.watch.pop_front() {
-            Some(Told::Watching(shelf)) => Input::Watching(shelf),
             Some(Told::Current(shelf)) => Input::Current(shelf),
             Some(Told::Change { key, revision, record }) => {
                 Input::Changed { key, revision, record }

@@ -41,6 +41,7 @@ fn scenario(rooms: u64, rng: &mut Rng, faults: Vec<(u64, Fault)>) -> Scenario {
         dispatchers: 3,
         workers: vec![200, 200, 200],
         capped: false,
+        mixed: false,
         weather: Weather::fair(),
         calls: (0..rooms)
             .map(|room| (S + rng.u64(0..2_000) * MS, submit(&format!("t{room}"), room)))

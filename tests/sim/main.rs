@@ -38,7 +38,7 @@ fn number(name: &str) -> Option<u64> {
 
 fn run(seeds: impl Iterator<Item = u64>, tell: bool) {
     let begun = Instant::now();
-    let (mut runs, mut served, mut requeued) = (0, 0, 0);
+    let (mut runs, mut served, mut requeued, mut updated) = (0, 0, 0, 0);
     for seed in seeds {
         let mut rng = Rng::with_seed(seed);
         let mut world = World::new(Scenario::storm(&mut rng), rng, tell);
@@ -48,12 +48,15 @@ fn run(seeds: impl Iterator<Item = u64>, tell: bool) {
         runs += 1;
         served += world.checker.served;
         requeued += world.checker.requeued;
+        updated += world.checker.updated;
     }
     println!(
-        "{runs} runs in {:.1} s: {served} sessions started, {requeued} tasks taken back",
+        "{runs} runs in {:.1} s: {served} sessions started, {requeued} tasks taken back, {updated} \
+         updates taken in",
         begun.elapsed().as_secs_f64()
     );
-    assert!(tell || (served > 0 && requeued > 0), "nothing happened");
+    let happened = served > 0 && requeued > 0 && updated > 0;
+    assert!(tell || happened, "nothing happened");
 }
 
 #[test]

@@ -8,8 +8,7 @@ use audio_gateway::dispatch::{
 use super::{
     client::{self, Call},
     faults::Fault,
-    node::{Message, Told},
-    store::shelf_of,
+    node::Message,
     world::{Event, MS, World},
 };
 
@@ -133,6 +132,7 @@ impl World {
         self.weather.gone.extend(gone.map(|_| (shelf, back)));
         for at in 0..self.nodes.len() {
             let node = &mut self.nodes[at];
+            node.lost.push(shelf);
             if gone.is_some() {
                 // What the watch has told already is on its way.
                 node.unwatched.push(shelf);
@@ -147,22 +147,14 @@ impl World {
     /// empty.
     pub fn finds_lost(&mut self, at: usize, life: u32, shelf: Shelf) {
         let node = &mut self.nodes[at];
-        if !node.alive || node.life != life {
+        if !node.alive || node.life != life || !node.lost.contains(&shelf) {
             return;
         }
         let away = [node.port.cut_until, node.port.paused_until, self.weather.away_until];
         if away.iter().any(Option::is_some) || !self.weather.has(shelf, self.now) {
             return self.after(500 * MS, Event::FindsLost { at, life, shelf });
         }
-        let of_it = |told: &Told| match told {
-            Told::Watching(it) | Told::Current(it) => *it == shelf,
-            Told::Change { key, .. } => shelf_of(key) == shelf,
-        };
-        node.watch.retain(|told| !of_it(told));
-        self.hand_to(at, life, Message::Core(Input::Wiped(shelf)));
-        if self.nodes[at].life == life {
-            self.watch_anew(at);
-        }
+        self.watch_shelf(at, shelf);
     }
 
     pub fn heal_node(&mut self, at: usize) {

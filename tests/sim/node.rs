@@ -40,6 +40,7 @@ pub enum Asked {
     Assign(WorkerId, Box<Assign>),
     Revoke(WorkerId, Revoke),
     Ping(WorkerId),
+    Update,
 }
 
 impl Asked {
@@ -51,6 +52,7 @@ impl Asked {
             Self::Assign(worker, assign) => Input::Assigned { worker, assign, answer: Err(why) },
             Self::Revoke(worker, revoke) => Input::Revoked { worker, task: revoke.task },
             Self::Ping(worker) => Input::Ponged { worker, answer: Err(why) },
+            Self::Update => Input::Tick,
         })
     }
 }
@@ -58,7 +60,6 @@ impl Asked {
 /// What a watch will tell.
 #[derive(Debug, Clone)]
 pub enum Told {
-    Watching(Shelf),
     Change { key: Key, revision: u64, record: Option<Record> },
     Current(Shelf),
 }
@@ -78,7 +79,9 @@ pub struct Node {
     pub asked: BTreeMap<u64, Asked>,
     pub backlog: Vec<Message>,
     pub watch: VecDeque<Told>,
-    /// Buckets that were lost and whose watch tells nothing therefore.
+    /// Buckets that were lost, which it has not noticed.
+    pub lost: Vec<Shelf>,
+    /// Those whose watch tells nothing therefore.
     pub unwatched: Vec<Shelf>,
     start: Instant,
 }
@@ -100,6 +103,7 @@ impl Node {
             asked: BTreeMap::new(),
             backlog: Vec::new(),
             watch: VecDeque::new(),
+            lost: Vec::new(),
             unwatched: Vec::new(),
             start,
         }
@@ -116,19 +120,20 @@ impl Node {
         Some(u64::try_from(after).unwrap())
     }
 
-    /// Has the watches tell everything from the beginning.
-    pub fn watch_anew(&mut self, all: &[Written]) {
-        self.watch.clear();
-        self.unwatched.clear();
-        for shelf in [Shelf::Tasks, Shelf::Rooms] {
-            self.watch.push_back(Told::Watching(shelf));
-            for written in all {
-                if shelf_of(&written.key) == shelf {
-                    self.watch.push_back(told(written));
-                }
-            }
-            self.watch.push_back(Told::Current(shelf));
-        }
+    /// Has the watch of a bucket tell everything from the beginning. Returns how
+    /// many things that are.
+    pub fn watch_anew(&mut self, shelf: Shelf, all: &[Written]) -> usize {
+        let of_it = |told: &Told| match told {
+            Told::Current(it) => *it == shelf,
+            Told::Change { key, .. } => shelf_of(key) == shelf,
+        };
+        self.watch.retain(|told| !of_it(told));
+        self.unwatched.retain(|it| *it != shelf);
+        let changes = all.iter().filter(|written| shelf_of(&written.key) == shelf).map(told);
+        let before = self.watch.len();
+        self.watch.extend(changes);
+        self.watch.push_back(Told::Current(shelf));
+        self.watch.len() - before
     }
 }
 

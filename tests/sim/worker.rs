@@ -6,10 +6,12 @@ use std::{
 };
 
 use audio_gateway::{
-    bus::messages::{Assign, Cost, Heartbeat, Load, Revoke, SessionReport, SessionState, Verdict},
+    bus::messages::{
+        Assign, Cost, Heartbeat, Load, Revoke, SessionReport, SessionState, UpdateSession, Verdict,
+    },
     id::{AdapterName, RoomId, TaskId, WorkerId},
     sdk::process::ChildKey,
-    task::{Epoch, RoomRecord},
+    task::{Epoch, Pull, RoomRecord},
     worker::core::{About, Core, Ended, Input, Output, SessionKey, Ticket, Unfit},
 };
 use fastrand::Rng;
@@ -49,6 +51,8 @@ pub struct Worker {
     pub begun: usize,
     /// The most adapters it ever had at once.
     pub most: usize,
+    /// It is of the version before, which knows no updates.
+    pub old: bool,
     /// Refuses at times, and its adapters end by themselves.
     moods: bool,
     /// Until when its starts fail, and how.
@@ -94,6 +98,7 @@ impl Worker {
             start,
             sessions_max: max,
             cap: None,
+            old: false,
             cores: 4.0,
             seen: VecDeque::new(),
             begun: 0,
@@ -119,6 +124,7 @@ impl Worker {
         next.spoilt = self.spoilt;
         next.cores = self.cores;
         next.cap = self.cap;
+        next.old = self.old;
         next
     }
 
@@ -208,6 +214,18 @@ impl Worker {
         self.hand(Input::Revoke { ticket: Ticket(0), revoke: revoke.clone() }, now, rng);
     }
 
+    pub fn update(&mut self, update: UpdateSession, now: u64, rng: &mut Rng) {
+        if !self.old {
+            let update = Box::new(update);
+            self.hand(Input::Update { ticket: Ticket(0), update }, now, rng);
+        }
+    }
+
+    /// What it pulls out of a task's room, where it knows of updates.
+    pub fn pulls(&self, task: &TaskId) -> Option<Pull> {
+        self.core.assigned(task).filter(|_| !self.old).and_then(|assign| assign.pull.clone())
+    }
+
     /// The room's record says this.
     pub fn claimed(&mut self, record: RoomRecord, now: u64, rng: &mut Rng) {
         let RoomRecord { room, epoch, from, .. } = record;
@@ -292,7 +310,11 @@ impl Worker {
                     let beat = self.core.heartbeat(now / MS);
                     self.beats.push(beat);
                 }
-                Output::Attach(..) | Output::Close(_) | Output::Mute(_) | Output::Play(_) => (),
+                Output::Attach(..)
+                | Output::Close(_)
+                | Output::Mute(_)
+                | Output::Play(_)
+                | Output::Update(..) => (),
             }
         }
         verdict

@@ -62,6 +62,10 @@ impl World {
                 let verdict = machine.worker.assign(&assign, self.now, &mut self.rng);
                 Input::Assigned { worker: id, assign, answer: Ok(verdict) }
             }
+            Order::Update(update) => {
+                machine.worker.update(*update, self.now, &mut self.rng);
+                Input::Tick
+            }
             Order::Revoke(revoke) => {
                 let current = self.store.task(&revoke.task).is_some_and(|record| {
                     let serves = |it: Handover| it.worker == id && it.epoch <= revoke.epoch;

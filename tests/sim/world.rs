@@ -6,7 +6,7 @@ use std::{
 };
 
 use audio_gateway::{
-    bus::messages::{Assign, Heartbeat, Revoke},
+    bus::messages::{Assign, Heartbeat, Revoke, UpdateSession},
     dispatch::{
         io::{CallId, Input, Key, Record, Request, Shelf},
         lease::LeaseOutput,
@@ -40,6 +40,7 @@ pub const CIRCLES: u32 = 20_000;
 pub enum Order {
     Assign(Box<Assign>),
     Revoke(Revoke),
+    Update(Box<UpdateSession>),
     Ping,
 }
 
@@ -191,6 +192,8 @@ pub struct Scenario {
     pub workers: Vec<usize>,
     /// It is their adapter that takes no more, not they.
     pub capped: bool,
+    /// The first of them is of the version before.
+    pub mixed: bool,
     pub weather: Weather,
     pub calls: Vec<(u64, Request)>,
     pub faults: Vec<(u64, Fault)>,
@@ -213,6 +216,7 @@ impl Scenario {
             // Together they have room for everything, so that all is served at last.
             workers: (0..workers).map(|_| 20 / workers + rng.usize(1..9)).collect(),
             capped: rng.u8(0..3) == 0,
+            mixed: rng.u8(0..6) == 0,
             weather: Weather::of(rng),
             calls: client::plan(rng, STORMY, rooms),
             faults: faults::plan(rng, STORMY, dispatchers, workers),
@@ -236,6 +240,7 @@ impl World {
                 let most = if scenario.capped { max + 50 } else { *max };
                 let mut worker = Worker::new(&id, 0, most, scenario.moods, start, 0);
                 worker.cap = scenario.capped.then_some(*max);
+                worker.old = scenario.mixed && at == 0;
                 worker
             },
             life: 0,
@@ -308,6 +313,10 @@ impl World {
             if machine.worker.adapters() != reports.len() {
                 let (adapters, sessions) = (machine.worker.adapters(), reports.len());
                 self.checker.breaks(format!("{id}: {adapters} adapters for {sessions} sessions"));
+            }
+            for report in &reports {
+                let pull = machine.worker.pulls(&report.task);
+                self.checker.pulled(&self.store, report, pull.as_ref());
             }
             live.extend(reports.into_iter().map(|report| (id.clone(), report)));
         }

@@ -9,12 +9,15 @@ use audio_gateway::{
         SessionState, Submitted, TaskEvent, TaskView, Verdict, WorkerPhase, Workers,
     },
     dispatch::capacity::Need,
-    task::{Kind, RoomRecord, TaskRecord, TaskSpec, TaskState},
+    task::{Kind, RoomRecord, TaskRecord, TaskSpec, TaskState, Update},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::story::{STORY, kind};
+use crate::{
+    old,
+    story::{STORY, kind},
+};
 
 /// Reads a message as today's code does, and writes it again.
 fn today(kind: &str, data: &str) -> Result<Value, String> {
@@ -229,4 +232,26 @@ fn what_is_of_a_later_version_is_taken_for_what_does_least() {
     assert_eq!(refusal.to_string(), "because");
     assert!(!TaskState::Other.is_terminal() && !TaskState::Other.may_become(TaskState::Cancelled));
     assert!(!TaskState::Pending.may_become(TaskState::Other));
+}
+
+/// What an update leaves in the bucket, and what a worker is given then, is read
+/// by the version before: it has the task as it is wanted now.
+#[test]
+fn a_task_that_was_updated_is_read_by_the_version_before() {
+    let record = STORY.iter().find(|said| kind(said).as_deref() == Some("$KV.gateway_tasks"));
+    let record: TaskRecord = serde_json::from_str(&record.unwrap().data).unwrap();
+    let update = json!({"task": record.task, "pull": {"roles": ["host"]}, "priority": 7});
+    let update = Update::from_json(update.to_string().as_bytes()).unwrap();
+    let updated = record.updated(update.apply(&record.spec).unwrap(), 0, 1_767_225_660_000);
+    old::reads::<old::TaskRecord>(&updated);
+    // It writes the record without what it does not know, and keeps what is wanted.
+    let mut written = serde_json::to_value(&updated).unwrap();
+    for unknown in ["revision", "submitted"] {
+        written.as_object_mut().unwrap().remove(unknown).unwrap();
+    }
+    let back: TaskRecord = serde_json::from_value(written).unwrap();
+    assert_eq!((back.revision, &back.spec), (0, &updated.spec));
+    assert!(!back.is_asked_for_by(&record.spec), "what was submitted is forgotten");
+    let next = back.updated(record.spec.clone(), updated.revision, 0);
+    assert!(next.revision > updated.revision, "what its worker shows is known");
 }

@@ -112,6 +112,8 @@ impl Stage {
                 old::reads::<old::Revoke>(&revoke);
                 Input::Revoked { worker, task: revoke.task }
             }
+            // Nobody updates anything in it, and its worker serves none.
+            Output::Update { .. } => return None,
             Output::Ping(worker) => Input::Ponged { worker, answer: Err(NoAnswer::NoResponder) },
             Output::Event(event) => {
                 old::reads::<old::TaskEvent>(&event);

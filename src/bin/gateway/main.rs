@@ -16,6 +16,7 @@ mod show;
 mod stepdown;
 mod submit;
 mod top;
+mod update;
 mod wait;
 mod workers;
 
@@ -67,6 +68,8 @@ enum Command {
     Get(get::Args),
     /// Show tasks, newest first
     List(list::Args),
+    /// Change a task that waits or runs: whom it pulls, its priority, its end
+    Update(Box<update::Args>),
     /// End a task
     Cancel(cancel::Args),
     /// Listen to a room: watch it, keep it as WAV, or pipe it on
@@ -132,6 +135,10 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         }
         Command::Get(args) => get::run(&args, &connect().await?, &show).await,
         Command::List(args) => list::run(args, &connect().await?, &show).await,
+        Command::Update(args) => {
+            let update = args.update()?;
+            update::run(&args, &update, &connect().await?, &show).await
+        }
         Command::Cancel(args) => cancel::run(&args, &connect().await?, &show).await,
         Command::Events(args) => events::run(&args, &connect().await?, &show).await,
         Command::Workers => workers::run(&connect().await?, &show).await,

@@ -136,7 +136,7 @@ fn within<'a>(
     value.as_object_mut().ok_or_else(|| Usage(format!("{key} of the task is no object")).into())
 }
 
-fn pair<'a>(flag: &str, text: &'a str) -> anyhow::Result<(&'a str, &'a str)> {
+pub(crate) fn pair<'a>(flag: &str, text: &'a str) -> anyhow::Result<(&'a str, &'a str)> {
     text.split_once('=').ok_or_else(|| Usage(format!("{flag} {text}: write KEY=VALUE")).into())
 }
 

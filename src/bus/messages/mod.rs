@@ -11,3 +11,15 @@ mod workers;
 pub use rooms::*;
 pub use tasks::*;
 pub use workers::*;
+
+/// What is left out of a message because it says nothing.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// Likewise.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}

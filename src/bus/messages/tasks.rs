@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::{is_false, is_zero};
 use crate::{
     id::{AdapterName, RoomId, TaskId, WorkerId},
-    task::{Epoch, TaskRecord, TaskState, known_state},
+    task::{Epoch, Pull, TaskRecord, TaskState, known_state},
 };
 
 /// The answer to a submit.
@@ -96,6 +97,15 @@ pub struct TaskView {
     /// When it first ran, ms since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_ms: Option<u64>,
+    /// Rises with each update; 0: there was none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub revision: u64,
+    /// What is pulled, where it was updated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull: Option<Pull>,
+    /// Whether its worker has yet to take the last update in.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub updating: bool,
 }
 
 impl From<&TaskRecord> for TaskView {
@@ -112,6 +122,9 @@ impl From<&TaskRecord> for TaskView {
             created_ms: record.created_ms,
             changed_ms: record.changed_ms,
             started_ms: record.started_ms,
+            revision: record.revision,
+            pull: record.spec.pull.clone().filter(|_| record.revision > 0),
+            updating: false,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
+use super::{is_false, is_zero};
 use crate::{
     id::{AdapterName, DispatcherId, RoomId, TaskId, WorkerId},
     task::{Epoch, Handover, Kind, Params, Pull, Push},
@@ -74,11 +75,6 @@ pub struct Cost {
 fn readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Vec<T>, D::Error> {
     let all = Vec::<serde_json::Value>::deserialize(from)?;
     Ok(all.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect())
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it in like that")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 /// Where a session stands.
@@ -158,6 +154,9 @@ pub struct SessionReport {
     /// Whom its failure speaks against.
     #[serde(default, skip_serializing_if = "Fault::is_task")]
     pub fault: Fault,
+    /// The last update of its task that it has taken in.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub revision: u64,
 }
 
 /// A worker's sign of life and everything placement needs.
@@ -211,6 +210,9 @@ pub struct Assign {
     /// Who serves the room until this assignment does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Handover>,
+    /// The last update of the task that is in it; 0: there was none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub revision: u64,
 }
 
 impl Assign {
@@ -219,6 +221,21 @@ impl Assign {
     pub fn kind(&self) -> Kind {
         Kind::of(self.pull.is_some(), self.push.is_some())
     }
+}
+
+/// A change of a session that runs. Told again until the session shows its
+/// revision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UpdateSession {
+    /// The task.
+    pub task: TaskId,
+    /// The epoch of the session; no other is meant.
+    pub epoch: Epoch,
+    /// What is lower than what the session has is old.
+    pub revision: u64,
+    /// What is pulled from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull: Option<Pull>,
 }
 
 /// A worker's answer to an assignment or a revocation.
@@ -366,10 +383,4 @@ pub struct LeaseRecord {
     pub boot: String,
     /// Rises with each new holder.
     pub term: u64,
-}
-
-/// What is left out of a message because it says nothing.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
-fn is_false(value: &bool) -> bool {
-    !*value
 }

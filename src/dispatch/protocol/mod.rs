@@ -4,6 +4,7 @@ mod handover;
 mod overload;
 mod stage;
 mod starts;
+mod updates;
 
 use std::sync::Arc;
 

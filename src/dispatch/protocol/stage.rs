@@ -223,6 +223,7 @@ pub(super) fn beat(name: &str, seq: u64, sessions: &[(&str, u64, SessionState)])
         heard: false,
         reason: String::new(),
         fault: Fault::Task,
+        revision: 0,
     };
     Heartbeat {
         worker: worker(name),
@@ -254,6 +255,7 @@ pub(super) fn order(task: &str, room: &str, epoch: u64) -> Box<Assign> {
         push: None,
         origin_us: 0,
         from: None,
+        revision: 0,
     })
 }
 
@@ -305,5 +307,7 @@ pub(super) fn pending(task: &str) -> TaskRecord {
         pending_ms: 0,
         started_ms: None,
         cancel: false,
+        revision: 0,
+        submitted: None,
     }
 }

@@ -22,6 +22,8 @@ fn record(task: &str, sdk: &str, priority: u8, pending_ms: u64) -> TaskRecord {
         pending_ms,
         started_ms: None,
         cancel: false,
+        revision: 0,
+        submitted: None,
     }
 }
 

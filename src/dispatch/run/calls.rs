@@ -15,7 +15,7 @@ use crate::{
     },
     dispatch::io,
     id::{DispatcherId, TaskId},
-    task::TaskSpec,
+    task::{TaskSpec, Update},
 };
 
 /// What a request asks for.
@@ -44,6 +44,7 @@ pub(super) async fn serve(
         endpoint("submit", subjects::Submit::SUBJECT),
         endpoint("get", subjects::Get::SUBJECT),
         endpoint("list", subjects::List::SUBJECT),
+        endpoint("update", subjects::Update::SUBJECT),
         endpoint("cancel", subjects::Cancel::SUBJECT),
         endpoint("workers", subjects::AdminWorkers::SUBJECT),
         endpoint("leader", subjects::AdminLeader::SUBJECT),
@@ -67,6 +68,10 @@ pub(super) fn read(request: &Request, gate: &mut Gate) -> Result<Read, Refusal> 
         "get" => Read::Core(io::Request::Get(parse::<Get>(payload)?)),
         "list" if payload.is_empty() => Read::Core(io::Request::List(List::default())),
         "list" => Read::Core(io::Request::List(parse(payload)?)),
+        "update" => {
+            let update = Update::from_json(payload).map_err(|error| bad(error.to_string()))?;
+            Read::Core(io::Request::Update(Box::new(update)))
+        }
         "cancel" => Read::Core(io::Request::Cancel(parse::<Cancel>(payload)?)),
         "workers" => Read::Core(io::Request::Workers),
         "leader" => Read::Leader,

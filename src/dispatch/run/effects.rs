@@ -20,7 +20,7 @@ use crate::{
         kv::{Bucket, Store, StoreError, WriteError},
         messages::{Drain, DrainWorker, Ping, Refusal, RefusalCode, TaskEvent, Verdict},
         service::Request,
-        subjects::{LEADER_KEY, WorkerAssign, WorkerDrain, WorkerPing, WorkerRevoke},
+        subjects::{LEADER_KEY, WorkerAssign, WorkerDrain, WorkerPing, WorkerRevoke, WorkerUpdate},
     },
     dispatch::{
         io::{Input, Key, NoAnswer, Outcome, Output, Record},
@@ -75,6 +75,17 @@ impl Hands {
                     tracing::debug!(%worker, task = %revoke.task, %error, "not revoked");
                 }
                 Input::Revoked { worker, task: revoke.task }
+            }),
+            Output::Update { worker, update } => self.spawn(async move {
+                let topic = WorkerUpdate(worker.clone());
+                match link.ask(&topic, &update, limits::ACCEPT_TIMEOUT).await {
+                    Ok(verdict) if verdict.accepted => (),
+                    // It is told again as long as its session does not show it.
+                    answer => {
+                        tracing::debug!(%worker, task = %update.task, ?answer, "not updated");
+                    }
+                }
+                Input::Tick
             }),
             Output::Ping(worker) => self.spawn(async move {
                 let topic = WorkerPing(worker.clone());

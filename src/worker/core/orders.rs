@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Core, Output, SessionKey, Unfit, session::Session};
 use crate::{
-    bus::messages::{Assign, Revoke, Verdict, WorkerPhase},
+    bus::messages::{Assign, Revoke, UpdateSession, Verdict, WorkerPhase},
     id::{RoomId, TaskId},
     limits,
     task::{Epoch, Handover},
@@ -57,6 +57,27 @@ impl Core {
         self.sessions.insert(task.clone(), Session::new(key, assign));
         self.start(&task, now, out);
         self.news = true;
+        accepted()
+    }
+
+    /// What a session does is changed, unless it has taken that in already.
+    pub(super) fn update(&mut self, update: UpdateSession, out: &mut Vec<Output>) -> Verdict {
+        let UpdateSession { task, epoch, revision, pull } = update;
+        let meant = |session: &&mut Session| session.is_live() && session.assign.epoch == epoch;
+        let Some(session) = self.sessions.get_mut(&task).filter(meant) else {
+            let text = format!("this worker does not serve task {task} under epoch {epoch}");
+            return refused(text, false);
+        };
+        let assign = &mut session.assign;
+        if assign.revision < revision {
+            assign.revision = revision;
+            // Which way its audio goes was settled when it began.
+            if assign.pull.is_some() && pull.is_some() && assign.pull != pull {
+                assign.pull = pull;
+                out.push(Output::Update(session.key, task));
+            }
+            self.news = true;
+        }
         accepted()
     }
 

@@ -155,6 +155,7 @@ impl Session {
             heard: self.heard,
             reason: self.reason.clone(),
             fault: self.fault,
+            revision: self.assign.revision,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The worker's decisions, read as the protocol.
 
 mod handover;
+mod updates;
 
 use super::*;
 use crate::bus::messages::{Fault, SessionState};
@@ -35,6 +36,7 @@ fn assign(id: &str, room: &str, epoch: u64) -> Input {
         push: None,
         origin_us: 0,
         from: None,
+        revision: 0,
     };
     Input::Assign { ticket: Ticket(9), assign: Box::new(assign), fit: Ok(()) }
 }

@@ -145,6 +145,12 @@ impl Thread {
             }
             Command::Leave(session, child) => self.leave(session, child, now),
             Command::Drain(session, child) => self.drain(session, child, now),
+            Command::Update(session, pull) => {
+                if let Some(seat) = self.seats.get_mut(&session) {
+                    seat.room.update(*pull, seat.unix(now), &mut self.effects);
+                    self.apply(session, now);
+                }
+            }
             Command::Close(session) => self.close(session, now),
             Command::Mute(muted) => self.muted = muted,
             Command::Play(session) => {

@@ -1,6 +1,6 @@
 //! What the frames of an adapter mean for its room.
 
-use super::{Effects, Room, Stage, Word, position};
+use super::{Effects, Room, Stage, Word, position, select::Offered};
 use crate::{
     audio::Timeline,
     bus::messages::RoomNews,
@@ -92,6 +92,9 @@ impl Room {
             }
             FromAdapter::TrackClosed { stream, pts } => {
                 let at = self.observe(pts, now, fx);
+                if self.others.remove(&stream).is_some() {
+                    return;
+                }
                 self.with(stream, fx, |room, index, fx| {
                     room.close_track(index, Some(at), now, fx);
                 });
@@ -112,7 +115,8 @@ impl Room {
         let at = self.observe(audio.pts, now, fx);
         let track = self.streams.get(usize::from(audio.stream)).copied().flatten();
         let Some(track) = track.map(|index| &mut self.tracks[index]) else {
-            fx.tally.refused += 1;
+            // It may not have heard yet that nobody wants it any more.
+            fx.tally.refused += u64::from(!self.others.contains_key(&audio.stream));
             return;
         };
         track.heard = true;
@@ -166,8 +170,12 @@ impl Room {
             self.close_track(index, Some(at), now, fx);
         }
         let role = track.role.or_else(|| self.roles.get(&track.user).cloned()).unwrap_or_default();
-        let Some(pull) = &self.spec.pull else { return };
-        if !pull.participants || !(pull.roles.is_empty() || pull.roles.contains(&role)) {
+        self.others.remove(&stream);
+        if !self.selects(&role) {
+            if self.spec.pull.is_some() {
+                let offered = Offered { user: track.user, role, muted: false };
+                self.others.insert(stream, offered);
+            }
             return;
         }
         let id = TrackId::of_user(&track.user);
@@ -186,6 +194,10 @@ impl Room {
 
     fn mute(&mut self, stream: u16, pts: i64, muted: bool, now: i64, fx: &mut Effects) {
         let at = self.observe(pts, now, fx);
+        if let Some(offered) = self.others.get_mut(&stream) {
+            offered.muted = muted;
+            return;
+        }
         self.with(stream, fx, |room, index, fx| {
             let track = &mut room.tracks[index];
             if track.muted == muted {
@@ -206,7 +218,7 @@ impl Room {
     }
 
     /// Does something with the track of a stream; one that was not asked for
-    /// is nobody's.
+    /// is nobody's, and one that is no longer wanted is let be.
     fn with(
         &mut self,
         stream: u16,
@@ -215,7 +227,7 @@ impl Room {
     ) {
         match self.streams.get(usize::from(stream)).copied().flatten() {
             Some(index) => act(self, index, fx),
-            None => fx.tally.refused += 1,
+            None => fx.tally.refused += u64::from(!self.others.contains_key(&stream)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! A room read as its adapter's protocol: bytes in, slots and events out.
 
 mod clock;
+mod select;
 
 use std::collections::BTreeMap;
 

@@ -13,6 +13,7 @@ mod hostile;
 mod loss;
 mod many;
 mod outage;
+mod stuck;
 mod worker;
 
 use std::{collections::BTreeMap, time::Duration};

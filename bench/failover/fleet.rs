@@ -24,11 +24,14 @@ use crate::Options;
 const CORES: &str = "64";
 
 /// What nats/server.conf says too: who stands still is dropped after six
-/// seconds, by the other servers of a cluster as by clients. And the shortest
-/// lame duck there is.
+/// seconds, by the other servers of a cluster as by clients, and slows nobody
+/// down meanwhile. And the shortest lame duck there is.
 const NATS_CONFIG: &str = r#"
 ping_interval: "2s"
 ping_max: 2
+max_pending: 64MB
+write_deadline: "5s"
+no_fast_producer_stall: true
 lame_duck_grace_period: "1s"
 lame_duck_duration: "30s"
 "#;

@@ -32,6 +32,12 @@ struct Options {
     /// Rooms of the worker that is drained
     #[arg(long, default_value_t = 100)]
     drain_rooms: usize,
+    /// Rooms to which ten consumers listen, one of which stands still
+    #[arg(long, default_value_t = 50)]
+    consumer_rooms: usize,
+    /// Be a consumer of everything at this server, and nothing else
+    #[arg(long, hide = true)]
+    hear: Option<String>,
     /// Tasks submitted in a second where starting them is measured
     #[arg(long, default_value_t = 100)]
     rate: u32,
@@ -67,12 +73,17 @@ enum Case {
     NodeStopped,
     NodeHung,
     NodeLameDuck,
+    StoreAway,
+    ConsumerStopped,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     audio_gateway::telemetry::init();
     let options = Options::parse();
+    if let Some(url) = &options.hear {
+        return consumer::hear(url).await;
+    }
     let cases: Vec<Case> = match options.cases.is_empty() {
         true => Case::value_variants().to_vec(),
         false => options.cases.clone(),
@@ -117,5 +128,7 @@ async fn play(case: Case, options: &Options) -> anyhow::Result<Vec<Row>> {
         Case::NodeStopped => cluster::lost(options, cluster::Loss::Stopped).await,
         Case::NodeHung => cluster::lost(options, cluster::Loss::Hung).await,
         Case::NodeLameDuck => cluster::lost(options, cluster::Loss::LameDuck).await,
+        Case::StoreAway => store::away(options).await,
+        Case::ConsumerStopped => consumer::stopped(options).await,
     }
 }

@@ -2,8 +2,10 @@
 //! returns what it measured.
 
 pub(crate) mod cluster;
+pub(crate) mod consumer;
 pub(crate) mod drain;
 pub(crate) mod leader;
 pub(crate) mod server;
+pub(crate) mod store;
 pub(crate) mod submits;
 pub(crate) mod worker;

@@ -153,7 +153,7 @@ impl Core {
             )),
             (Want::Submit { spec, .. }, None) => {
                 let record = self.fresh_record(task, spec);
-                self.events.insert(task.clone(), self.event(&record));
+                self.events.insert(task.clone(), (self.event(&record), true));
                 self.put(record);
                 waiting.tries += 1;
                 return Some(waiting);

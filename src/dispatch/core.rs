@@ -57,8 +57,9 @@ pub struct Core {
     pub(super) calls: BTreeMap<TaskId, Vec<Waiting>>,
     /// How long tasks waited.
     pub(super) placed: PlaceTimes,
-    /// Events of writes that are under way.
-    pub(super) events: BTreeMap<TaskId, TaskEvent>,
+    /// Events of writes that are under way, or may take place yet, and whether
+    /// it is the last write of that key.
+    pub(super) events: BTreeMap<TaskId, (TaskEvent, bool)>,
     pub(super) timers: Timers<Timer>,
     pub(super) dirty: BTreeSet<TaskId>,
     /// The highest epoch seen anywhere.
@@ -381,6 +382,9 @@ impl Core {
         }
         if let Some(old) = before.filter(|old| is_given(old.state)) {
             self.taken_from(old);
+        }
+        if after.is_none() {
+            self.events.remove(task);
         }
         if let Some(new) = after {
             self.floor = self.floor.max(new.epoch);

@@ -37,12 +37,15 @@ impl Core {
         more(&mut next);
         if state != record.state || next.epoch != record.epoch {
             next.changed_ms = self.now.unix_ms;
-            self.events.insert(next.task.clone(), self.event(&next));
+            self.events.insert(next.task.clone(), (self.event(&next), true));
         }
         self.put(next);
     }
 
     pub(super) fn put(&mut self, record: TaskRecord) {
+        if let Some((event, last)) = self.events.get_mut(&record.task) {
+            *last = is_of(event, &record);
+        }
         let record = Arc::new(record);
         let expected = self.tasks.write(&record.task, record.clone());
         self.out.push(Output::Put { record: Record::Task(record), expected });
@@ -85,7 +88,8 @@ impl Core {
             }
         }
         if end == End::Fine {
-            if let Some(event) = self.events.remove(task).filter(|_| written) {
+            // One that went unanswered may take place yet, and is told then.
+            if written && let Some((event, true)) = self.events.remove(task) {
                 self.out.push(Output::Event(event));
             }
             self.owner_looked_up(task);
@@ -95,11 +99,8 @@ impl Core {
 
     /// A record was seen that a write of ours made: it may be the only answer.
     pub(super) fn tell_if_ours(&mut self, record: &TaskRecord) {
-        let ours = self.events.get(&record.task).is_some_and(|event| {
-            (event.state, event.epoch, event.time_ms)
-                == (record.state, record.epoch, record.changed_ms)
-        });
-        if ours && let Some(event) = self.events.remove(&record.task) {
+        let ours = self.events.get(&record.task).is_some_and(|(event, _)| is_of(event, record));
+        if ours && let Some((event, _)) = self.events.remove(&record.task) {
             self.out.push(Output::Event(event));
         }
     }
@@ -155,4 +156,9 @@ impl Core {
         let expected = self.tasks.delete(task);
         self.out.push(Output::Drop { key: Key::Task(task.clone()), expected });
     }
+}
+
+/// Whether an event tells of this change.
+fn is_of(event: &TaskEvent, record: &TaskRecord) -> bool {
+    (event.state, event.epoch, event.time_ms) == (record.state, record.epoch, record.changed_ms)
 }

@@ -7,7 +7,8 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /src
 # The dependencies first, in a layer of their own: they change rarely.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src/bin bench/rooms bench/failover bench/floor bench/adapter \
+RUN mkdir -p src/bin benches \
+ && mkdir -p bench/rooms bench/failover bench/floor bench/peers bench/adapter bench/counted \
  && echo '//! Stands in until the sources come.' > src/lib.rs \
  && echo 'fn main() {}' > src/bin/gateway.rs \
  && for folder in bench/*; do cp src/bin/gateway.rs "$folder/main.rs"; done \

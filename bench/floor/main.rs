@@ -12,7 +12,6 @@ mod relay;
 #[path = "../rig/mod.rs"]
 #[allow(dead_code, reason = "each bench takes the part it needs")]
 mod rig;
-mod sink;
 
 use std::{
     io::{BufRead, BufReader},
@@ -25,6 +24,7 @@ use clap::{Parser, ValueEnum};
 use rig::{
     feed::Feeder,
     nats::Server,
+    sink::Sink,
     usage::{self, Usage},
 };
 use serde::{Deserialize, Serialize};
@@ -129,7 +129,7 @@ fn run(options: &Options) -> anyhow::Result<Report> {
     let server = Server::start(&options.nats_server)?;
     let socket = std::env::temp_dir().join(format!("floor-{}.sock", std::process::id()));
     let feeder = Feeder::start(options.rooms, Some(&socket))?;
-    let sink = sink::Sink::start(&server.address)?;
+    let sink = Sink::start(&server.address)?;
     let mut relay = Command::new(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
         .args(["--relay", &server.address, "--feeder"])

@@ -4,4 +4,5 @@
 pub(crate) mod feed;
 pub(crate) mod nats;
 pub(crate) mod pace;
+pub(crate) mod sink;
 pub(crate) mod usage;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::rig::{nats, pace};
+use super::{nats, pace};
 
 /// See the module.
 pub(crate) struct Sink {
@@ -30,6 +30,11 @@ impl Sink {
             .name("sink".to_owned())
             .spawn(move || listen(reading, &count))?;
         Ok(Self { stream, heard, thread })
+    }
+
+    /// Messages so far.
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.load(Relaxed)
     }
 
     /// Waits up to a second for so many messages and says how many there were.

@@ -121,6 +121,8 @@ pub struct Effects {
     pub pool: Pool,
     /// Where tracks gather samples, in turns.
     pub spare: Vec<Vec<u8>>,
+    /// A frame to be played.
+    pub frame: Vec<u8>,
 }
 
 impl Effects {
@@ -337,6 +339,12 @@ impl Room {
         // Waiting for another speaker's frame would cost a short batch its point.
         found.soon &= !(found.full && most < track::EVEN_FROM);
         found
+    }
+
+    /// Whether there is a track that may be heard.
+    #[must_use]
+    pub fn has_tracks(&self) -> bool {
+        self.tracks.iter().any(Track::is_open)
     }
 
     /// Frames that the fullest track has left over.

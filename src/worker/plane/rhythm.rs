@@ -22,6 +22,8 @@ const STEPS: std::ops::RangeInclusive<Us> = 100..=4_000;
 /// Looks in a row that find a full batch before the next comes twice as much
 /// earlier.
 const HITS: u32 = 8;
+/// How often a room without a track is looked at.
+const PARKED_US: Us = limits::HEARTBEAT_TRACK.as_micros() as Us;
 const FRAME_US: Us = limits::FRAME.as_micros() as Us;
 
 /// See the module.
@@ -97,6 +99,12 @@ impl Rhythm {
         if self.beat <= now {
             self.beat += (now - self.beat) / self.period * self.period + self.period;
         }
+        self.look = self.beat;
+    }
+
+    /// There is nobody to be heard: looks are there for who comes.
+    pub(super) fn park(&mut self, now: Us) {
+        self.beat = self.beat.max(now + PARKED_US);
         self.look = self.beat;
     }
 }
@@ -189,6 +197,19 @@ mod tests {
             assert!(rhythm.looked(nothing, now));
             rhythm.settled(0, now);
             assert_eq!(rhythm.due(), now + 200_000);
+        }
+    }
+
+    #[test]
+    fn a_room_without_a_track_is_looked_at_five_times_a_second() {
+        let mut rhythm = Rhythm::new(FRAME_US, 0, 0);
+        let nothing = Found { full: false, soon: false };
+        for _ in 0..20 {
+            let now = rhythm.due();
+            assert!(rhythm.looked(nothing, now));
+            rhythm.settled(0, now);
+            rhythm.park(now);
+            assert_eq!(rhythm.due(), now + PARKED_US);
         }
     }
 

@@ -5,7 +5,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use rustix::io::Errno;
 
-use super::{outlet::Outlet, rhythm::Rhythm};
+use super::{
+    outlet::{Outlet, Stuck},
+    rhythm::Rhythm,
+};
 use crate::{
     limits,
     sdk::process::{ChildKey, Pipe},
@@ -120,7 +123,7 @@ impl Seat {
     pub(super) fn sweep(&mut self, at: Instant, buffer: &mut [u8], now: Us, fx: &mut Effects) {
         let late = now - self.due;
         if self.playout.is_some() && now >= self.play_due {
-            self.play(at, now);
+            self.play(at, now, &mut fx.frame);
         }
         self.stdin.flush();
         if now >= self.read_due {
@@ -131,6 +134,9 @@ impl Seat {
         } else if now >= self.rhythm.due() && self.rhythm.looked(self.room.found(), now) {
             self.room.settle(self.unix(now), late < LATE_US, fx);
             self.rhythm.settled(self.room.rest(), now);
+            if !self.room.has_tracks() {
+                self.rhythm.park(now);
+            }
         }
     }
 
@@ -148,7 +154,8 @@ impl Seat {
         }
     }
 
-    fn play(&mut self, at: Instant, now: Us) {
+    /// Plays what is due; `frame` is used for each in turn.
+    fn play(&mut self, at: Instant, now: Us, frame: &mut Vec<u8>) {
         let Some(playout) = &mut self.playout else { return };
         if !self.room.hears() {
             return playout.hold(now);
@@ -163,17 +170,20 @@ impl Seat {
                 Played::Audio(pcm) => Some(&pcm[..]),
                 Played::Quiet => None,
             };
-            if let Some(bytes) = self.room.play(pcm) {
-                self.unplayed += self.stdin.media(bytes);
+            if self.room.play(pcm, frame) {
+                self.unplayed += self.stdin.media(frame);
                 self.played += 1;
             }
         }
-        if silent
-            && self.room.is_raw()
-            && let Some(bytes) = self.room.play(None)
-        {
-            self.stdin.media(bytes);
+        if silent && self.room.is_raw() && self.room.play(None, frame) {
+            self.stdin.media(frame);
         }
+    }
+
+    /// Queues what the adapter is told.
+    pub(super) fn tell(&mut self, bytes: &[u8]) -> Result<(), Stuck> {
+        self.unplayed += self.stdin.control(bytes)?;
+        Ok(())
     }
 
     /// Slots played and left out since it was asked last.

@@ -324,9 +324,12 @@ impl Thread {
         if self.effects.stdin.is_empty() {
             return;
         }
-        let bytes = std::mem::take(&mut self.effects.stdin);
-        let Some(seat) = self.seats.get_mut(&session) else { return };
-        if seat.stdin.control(bytes).is_err() {
+        let Some(seat) = self.seats.get_mut(&session) else {
+            return self.effects.stdin.clear();
+        };
+        let told = seat.tell(&self.effects.stdin);
+        self.effects.stdin.clear();
+        if told.is_err() {
             let text = "it does not read what it is told".to_owned();
             self.effects.notices.push(Notice::Word(Word::Broken(text)));
         }

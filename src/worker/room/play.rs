@@ -5,7 +5,7 @@ use crate::{
     limits,
     sdk::{
         adapter::Mode,
-        pipe::{Audio, HEADER_BYTES, ToAdapter},
+        pipe::{Audio, ToAdapter},
     },
 };
 
@@ -16,23 +16,22 @@ impl Room {
         self.spec.push.is_some() && self.stage == Stage::Joined && self.flowing && !self.deaf
     }
 
-    /// The bytes that play a slot; `None` where it is quiet and needs none.
-    pub fn play(&mut self, pcm: Option<&[u8]>) -> Option<Vec<u8>> {
+    /// Writes the bytes that play a slot; false where it is quiet and needs none.
+    pub fn play(&mut self, pcm: Option<&[u8]>, frame: &mut Vec<u8>) -> bool {
+        frame.clear();
         let pts = self.pushed;
         self.pushed += limits::FRAME.as_micros() as i64;
         match (&self.spec.mode, pcm) {
-            (Mode::Raw { .. }, _) => {
-                Some(pcm.map_or_else(|| vec![0; limits::FRAME_BYTES], <[u8]>::to_vec))
-            }
-            (Mode::Framed, None) => None,
+            (Mode::Raw { .. }, Some(pcm)) => frame.extend_from_slice(pcm),
+            (Mode::Raw { .. }, None) => frame.resize(limits::FRAME_BYTES, 0),
+            (Mode::Framed, None) => return false,
             (Mode::Framed, Some(pcm)) => {
-                let mut frame = Vec::with_capacity(HEADER_BYTES + pcm.len());
                 let audio = ToAdapter::Audio(Audio { stream: 0, pts, pcm });
                 // A slot is 20 ms: within every bound of the pipe.
-                self.encoder.write(&audio, &mut frame).ok()?;
-                Some(frame)
+                return self.encoder.write(&audio, frame).is_ok();
             }
         }
+        true
     }
 
     /// Whether silence too must be written: a raw adapter knows no time.

@@ -66,6 +66,10 @@ FROM ?= 0
 soak: ## The control plane in virtual time, SEEDS=10000 seeds from FROM=0 on
 	SIM_SEEDS=$(SEEDS) SIM_FROM=$(FROM) cargo test --locked --profile demo --test sim -- --nocapture whatever
 
+.PHONY: bench
+bench: ## Times, instructions and CPU: pieces, rooms, the smallest relay, peers
+	scripts/bench.sh
+
 .PHONY: compose-check
 compose-check: ## Builds the images, starts docker-compose.yml, hears a room, stops it
 	scripts/compose-check.sh

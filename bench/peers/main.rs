@@ -2,8 +2,8 @@
 //! rooms, whose audio comes through the same kind of pipes at the same pace.
 //!
 //! A Python service with asyncio and nats-py that puts ten frames into a msgpack
-//! batch; an `ffmpeg` a room and a GStreamer pipeline a room, each from its pipe
-//! to a socket. Each does less than the worker does, and none of them its
+//! batch, from the pipes that the worker has and from bare samples; an `ffmpeg` a
+//! room and a GStreamer pipeline a room, each from its pipe to a socket. Each does less than the worker does, and none of them its
 //! retransmission, time line or adapters.
 
 #[path = "../rig/mod.rs"]
@@ -68,12 +68,14 @@ struct Options {
 
 /// Who does the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 enum Peer {
     /// The gateway's worker
     Worker,
-    /// One asyncio loop with nats-py
+    /// One asyncio loop with nats-py, from the pipes that the worker has
     Python,
+    /// The same from bare samples: the least it can do
+    PythonRaw,
     /// A process a room
     Ffmpeg,
     /// A pipeline a room
@@ -167,7 +169,7 @@ fn gateway(options: &Options) -> anyhow::Result<Row> {
 /// Another one.
 fn measure(options: &Options, peer: Peer) -> anyhow::Result<Row> {
     let ear = match peer {
-        Peer::Python => {
+        Peer::Python | Peer::PythonRaw => {
             let server = Server::start(&options.nats_server)?;
             let sink = Sink::start(&server.address)?;
             Ear::Bus(server, sink)
@@ -182,8 +184,9 @@ fn measure(options: &Options, peer: Peer) -> anyhow::Result<Row> {
         writers.push(writer);
     }
     let mut children = Running(start(options, peer, &ear, readers)?);
+    let shape = if peer == Peer::Python { Shape::Framed } else { Shape::Raw };
     for (room, writer) in writers.into_iter().enumerate() {
-        feeder.add(room, writer, Shape::Raw)?;
+        feeder.add(room, writer, shape)?;
     }
     let deadline = pace::now_us() + PATIENCE.as_micros() as i64;
     while !ear.hears_all(options.rooms as u64) {
@@ -240,6 +243,7 @@ fn start(
         Ear::Bus(server, _) => {
             let mut command = Command::new("python3");
             command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/bench/peers/worker.py"));
+            command.arg(if peer == Peer::Python { "framed" } else { "raw" });
             command.arg(format!("nats://{}", server.address)).stdin(Stdio::null());
             command.env("PYTHONPATH", &options.python_path);
             for reader in &readers {

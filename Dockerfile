@@ -8,13 +8,15 @@ WORKDIR /src
 # The dependencies first, in a layer of their own: they change rarely.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src/bin benches \
- && mkdir -p bench/rooms bench/failover bench/floor bench/peers bench/adapter bench/counted \
  && echo '//! Stands in until the sources come.' > src/lib.rs \
  && echo 'fn main() {}' > src/bin/gateway.rs \
- && for folder in bench/*; do cp src/bin/gateway.rs "$folder/main.rs"; done \
+ && for path in $(sed -n 's/^path = "\(bench.*\)"/\1/p' Cargo.toml); do \
+        mkdir -p "$(dirname "$path")" && cp src/bin/gateway.rs "$path"; done \
+ && for name in $(sed -n '/^\[\[bench\]\]/{n;s/.*"\(.*\)"/\1/p}' Cargo.toml); do \
+        cp src/bin/gateway.rs "benches/$name.rs"; done \
  && cargo build --release --locked \
  && rm -r src
-# `bench/` is named in the manifest and not built: its stand-in stays.
+# `bench/` and `benches/` are named in the manifest and not built: their stand-ins stay.
 COPY src src
 # Cargo goes by the time of a file, and these are older than the stand-ins.
 RUN find src -name '*.rs' -exec touch {} + \

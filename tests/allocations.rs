@@ -55,7 +55,7 @@ const STEPS: u64 = 1_000;
 
 /// Allocations in `STEPS` steps of a workload.
 fn allocations(name: &str) -> u64 {
-    let mut step = (workloads::named(name).unwrap().make)();
+    let mut step = (workloads::named(name).expect("a piece of work of this name").make)();
     (0..WARM_UP).for_each(|_| step());
     let before = ALLOCATED.get();
     (0..STEPS).for_each(|_| step());

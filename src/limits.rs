@@ -53,8 +53,22 @@ pub const STALL_GRACE: Duration = Duration::from_millis(200);
 /// The usual delay of an adapter is the shortest within one to two of these: a
 /// clock that is off by 1,000 ppm moves 20 ms in that time.
 pub const SKEW_WINDOW: Duration = Duration::from_secs(10);
-/// Slots of audio a track may have waiting to be published; what comes on top
-/// is dropped by us and says so. Twice [`GAP_MAX`].
+/// Slots that an adapter's clock must be off before one is added or left out:
+/// more than one, so that readings that are a slot apart do not swing.
+pub const DRIFT_SLOTS: f64 = 1.5;
+/// A clock's drift is told once it was followed this long: readings that are
+/// 2 ms off are 33 ppm then.
+pub const DRIFT_TOLD_AFTER: Duration = Duration::from_secs(60);
+/// How often a room tells what time it is, and asks its adapter's clock.
+pub const CLOCK_EVERY: Duration = Duration::from_secs(5);
+/// Audio that is ahead of the wall by more than this, and than it ever was of
+/// late, comes from a clock that stepped: two frames, for what JOINED took.
+pub const STEP_AHEAD: Duration = Duration::from_millis(40);
+/// Steps of an adapter's clock that undo each other within this are those of
+/// tracks that have clocks of their own.
+pub const STEP_AGAIN: Duration = Duration::from_secs(1);
+/// Slots of audio a track may have waiting to be published; where more come the
+/// oldest are dropped by us and say so. Twice [`GAP_MAX`].
 pub const WRITER_MAX_SLOTS: usize = 1_000;
 /// Longest jump on the time line that a consumer's file or stream gets as
 /// zeros, 19 MB of them; a longer one is a discontinuity and is left out.
@@ -334,6 +348,9 @@ pub const TRACKS_MAX: usize = 256;
 pub const TRACKS_KEPT: usize = 1_024;
 /// How long a track waits for its adapter that crashed to open it again.
 pub const ORPHAN_KEEP: Duration = Duration::from_secs(10);
+/// How long it is kept back that somebody left or a track closed, in case it is
+/// a reconnect: SDKs take about a second for one.
+pub const LEAVE_HOLD: Duration = Duration::from_secs(2);
 /// Events an adapter may cause in its room in a second …
 pub const ROOM_EVENTS_PER_S: u32 = 20;
 /// … and at once: all participants of a large room come in.

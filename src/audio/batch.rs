@@ -116,6 +116,14 @@ pub enum BatchError {
         /// As stated in the batch.
         want: u32,
     },
+    /// Something beside `pcm` was damaged on its way.
+    #[error("its fields have CRC-32C {got:08x} where the batch says {want:08x}: ask for it again")]
+    Sum {
+        /// Of the fields received.
+        got: u32,
+        /// As stated in the batch.
+        want: u32,
+    },
     /// A `user` or `role` beyond its bound.
     #[error("{key} has {bytes} bytes: shorten it to {USER_MAX_BYTES}")]
     Text {
@@ -223,13 +231,14 @@ impl BatchView<'_> {
     /// refuses anything else.
     pub fn encode(&self, out: &mut BytesMut) -> Bytes {
         let pcm = (!self.pcm.is_empty()).then_some(self.pcm);
-        Wire {
+        let mut wire = Wire {
             v: VERSION,
             flags: self.flags,
             epoch: self.epoch,
             seq: self.seq,
             pos: self.pos,
             time: self.time,
+            sum: None,
             rate: self.format.rate,
             ch: self.format.channels,
             n: u64::from(self.runs.slots()),
@@ -238,8 +247,9 @@ impl BatchView<'_> {
             role: (!self.role.is_empty()).then_some(self.role),
             crc: pcm.map(crc32c::crc32c),
             pcm,
-        }
-        .encode(out)
+        };
+        wire.sum = Some(wire.sum_of_fields());
+        wire.encode(out)
     }
 }
 
@@ -269,6 +279,12 @@ fn checked(wire: &Wire<'_>, pcm: &[u8]) -> Result<Runs, BatchError> {
     };
     if runs.slots() == 0 || u64::from(runs.slots()) != wire.n {
         return Err(BatchError::Slots { n: wire.n, runs: runs.slots() });
+    }
+    if let Some(want) = wire.sum {
+        let got = wire.sum_of_fields();
+        if got != want {
+            return Err(BatchError::Sum { got, want });
+        }
     }
     let want = usize::from(runs.audio_slots()) * format.slot_bytes();
     if pcm.len() != want {

@@ -8,6 +8,7 @@
 //! way into a listener [`Batch::decode`] → [`Reorder`] → [`Filler`].
 
 mod batch;
+mod drift;
 mod fill;
 mod frame;
 mod gaps;
@@ -24,12 +25,14 @@ mod wire;
 mod writer;
 
 pub use batch::{Batch, BatchError, BatchView, Slot};
+pub use drift::Drift;
 pub use fill::{Fill, Filler, Piece, Sound};
 pub use frame::{
     FLAG_DISCONTINUITY, FLAG_LAST, FLAG_RESENT, FLAG_TALK_SPURT, Format, SLOTS_PER_S, SlotState,
 };
 pub use gaps::{Gap, GapReason};
 pub use order::{ReorderConfig, ReorderStats};
+pub use place::Break;
 pub use pool::Pool;
 pub use reorder::{Delivered, Delivery, Reorder};
 pub use ring::{Resend, Ring};

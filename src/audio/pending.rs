@@ -42,8 +42,11 @@ pub(super) struct Pending {
     stretches: VecDeque<Stretch>,
     slots: u64,
     audio_slots: usize,
-    /// The audio slots, then the beginning of the next.
+    /// The audio slots, then the beginning of the next; before them what was
+    /// dropped and not moved away yet.
     pcm: Vec<u8>,
+    /// Bytes that were dropped.
+    gone: usize,
     /// Position after the last whole slot.
     end: u64,
     /// Slots that must not wait for a full batch.
@@ -61,6 +64,7 @@ impl Pending {
             slots: 0,
             audio_slots: 0,
             pcm: Vec::new(),
+            gone: 0,
             end: start,
             due: 0,
             jump_next: false,
@@ -85,7 +89,7 @@ impl Pending {
 
     /// Bytes of the slot that is not complete.
     pub(super) fn partial(&self) -> usize {
-        self.pcm.len() - self.audio_slots * self.format.slot_bytes()
+        self.pcm.len() - self.gone - self.audio_slots * self.format.slot_bytes()
     }
 
     /// Gathers samples in a buffer that others have used, where it has none.
@@ -127,18 +131,42 @@ impl Pending {
     /// Decides what the slot that was just completed is.
     fn settle(&mut self) {
         let start = self.pcm.len() - self.format.slot_bytes();
-        let state = if is_zero(&self.pcm[start..]) {
-            SlotState::Silence
-        } else if self.audio_slots >= WRITER_MAX_SLOTS {
-            SlotState::Dropped
-        } else {
+        let state = if is_zero(&self.pcm[start..]) { SlotState::Silence } else { SlotState::Audio };
+        if state.is_audio() {
             self.audio_slots += 1;
-            SlotState::Audio
-        };
-        if !state.is_audio() {
+        } else {
             self.pcm.truncate(start);
         }
         self.stretch(state, 1);
+        if self.audio_slots > WRITER_MAX_SLOTS {
+            self.drop_oldest();
+        }
+    }
+
+    /// Takes the samples of the oldest slot of audio away, which says so.
+    fn drop_oldest(&mut self) {
+        let Some(index) = self.stretches.iter().position(|it| it.state.is_audio()) else { return };
+        let slot = self.format.slot_samples();
+        self.audio_slots -= 1;
+        self.gone += self.format.slot_bytes();
+        if self.gone >= PCM_KEEP {
+            self.pcm.drain(..std::mem::take(&mut self.gone));
+        }
+        let audio = &mut self.stretches[index];
+        let (pos, jump) = (audio.pos, std::mem::take(&mut audio.jump));
+        audio.pos += slot;
+        audio.count -= 1;
+        if audio.count == 0 {
+            self.stretches.remove(index);
+        }
+        let before = index.checked_sub(1).and_then(|before| self.stretches.get_mut(before));
+        match before.filter(|it| it.state == SlotState::Dropped && !jump) {
+            Some(dropped) => dropped.count += 1,
+            None => {
+                let state = SlotState::Dropped;
+                self.stretches.insert(index, Stretch { pos, state, count: 1, jump });
+            }
+        }
     }
 
     fn stretch(&mut self, state: SlotState, count: u64) {
@@ -160,6 +188,65 @@ impl Pending {
         self.end = pos;
         self.jump_next = true;
         self.hurry();
+    }
+
+    /// A new batch begins with the slot to come, wherever that is.
+    pub(super) fn part(&mut self) {
+        self.jump_next = true;
+        self.hurry();
+    }
+
+    /// Whether a slot without samples waits that covers a position.
+    pub(super) fn is_quiet(&self, at: u64) -> bool {
+        self.index_at(at).is_some_and(|index| !self.stretches[index].state.is_audio())
+    }
+
+    /// Positions of the slots without samples that wait.
+    pub(super) fn quiet(&self) -> impl Iterator<Item = u64> + '_ {
+        let slot = self.format.slot_samples();
+        let quiet = self.stretches.iter().filter(|stretch| !stretch.state.is_audio());
+        quiet.flat_map(move |stretch| (0..stretch.count).map(move |at| stretch.pos + at * slot))
+    }
+
+    fn index_at(&self, at: u64) -> Option<usize> {
+        let slot = self.format.slot_samples();
+        let covers = |it: &Stretch| it.pos <= at && at < it.pos + it.count * slot;
+        self.stretches.iter().position(covers)
+    }
+
+    /// Doubles the quiet slot at a position, or leaves it out, and moves what
+    /// follows. A new batch begins there.
+    pub(super) fn correct(&mut self, at: u64, add: bool) {
+        let Some(index) = self.index_at(at) else { return };
+        let slot = self.format.slot_samples();
+        let moved = |pos: u64| if add { pos + slot } else { pos - slot };
+        for later in self.stretches.range_mut(index + 1..) {
+            later.pos = moved(later.pos);
+        }
+        let all_due = self.due == self.slots;
+        self.end = moved(self.end);
+        self.slots = if add { self.slots + 1 } else { self.slots - 1 };
+        self.due = if all_due { self.slots } else { self.due.min(self.slots) };
+        let whole = &mut self.stretches[index];
+        let before = (at - whole.pos) / slot;
+        let rest = Stretch {
+            pos: whole.pos + before * slot,
+            count: if add { whole.count - before + 1 } else { whole.count - before - 1 },
+            jump: true,
+            ..*whole
+        };
+        whole.count = before;
+        if before == 0 {
+            self.stretches.remove(index);
+        }
+        let index = index + usize::from(before > 0);
+        if rest.count > 0 {
+            self.stretches.insert(index, rest);
+        } else if let Some(next) = self.stretches.get_mut(index) {
+            next.jump = true;
+        } else {
+            self.jump_next = true;
+        }
     }
 
     /// Moves the start of a track that has no slots yet.
@@ -202,12 +289,12 @@ impl Pending {
 
     /// Samples from the front.
     pub(super) fn pcm(&self, bytes: usize) -> &[u8] {
-        &self.pcm[..bytes]
+        &self.pcm[self.gone..self.gone + bytes]
     }
 
     /// Forgets what a cut was made of.
     pub(super) fn release(&mut self, cut: &Cut) {
-        self.pcm.drain(..cut.pcm_bytes);
+        self.pcm.drain(..std::mem::take(&mut self.gone) + cut.pcm_bytes);
         if self.pcm.len() < PCM_KEEP / 2 && self.pcm.capacity() > PCM_KEEP {
             self.pcm.shrink_to(PCM_KEEP);
         }
@@ -237,7 +324,11 @@ impl Pending {
     }
 }
 
-/// Whether all bytes are zero; speech answers after its first few.
+/// Whether all bytes are zero; speech answers after its first few. Chunks of a
+/// length that is known become vector instructions: 12 ns for a slot of zeros
+/// and 3 for one of speech, where slices take 36 and 7, byte by byte 550.
 fn is_zero(bytes: &[u8]) -> bool {
-    bytes.chunks(64).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
+    let (chunks, rest) = bytes.as_chunks::<64>();
+    let any = |bytes: &[u8]| bytes.iter().fold(0, |all, byte| all | byte) != 0;
+    !chunks.iter().any(|chunk| any(chunk)) && !any(rest)
 }

@@ -10,6 +10,16 @@ use crate::limits::{GAP_MAX, PTS_BACKSTEP, PTS_TOLERANCE};
 /// Positions are held within this, so that no sum of two overflows.
 const POSITION_MAX: i64 = 1 << 60;
 
+/// Why a track is discontinuous although its positions run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Break {
+    /// The adapter's clock stepped by so many samples.
+    Step(i64),
+    /// So many samples of silence were added, or left out, because the clock
+    /// had drifted.
+    Drift(i64),
+}
+
 /// Where a track's words belong. Two positions run side by side: the *end* of
 /// the time line is where the next slot goes; `media` is where the adapter's
 /// next sample belongs by its own timestamps. While all is well they are the
@@ -29,6 +39,8 @@ pub(super) struct Line {
     shift: i64,
     /// What time is of which the adapter says nothing.
     between: SlotState,
+    /// What the discontinuity to come is about.
+    cause: Option<Break>,
     pub(super) late_samples: u64,
     pub(super) discontinuities: u64,
 }
@@ -44,6 +56,7 @@ impl Line {
             timed: false,
             shift: 0,
             between: SlotState::Stalled,
+            cause: None,
             late_samples: 0,
             discontinuities: 0,
         }
@@ -172,6 +185,9 @@ impl Line {
             self.pending.start(clamp(up_to));
             self.media = up_to;
         }
+        if self.between == SlotState::Absent {
+            self.between = SlotState::Stalled;
+        }
         self.advance(up_to, state);
     }
 
@@ -232,8 +248,45 @@ impl Line {
         self.pad();
         let end = self.end();
         self.shift = self.shift.saturating_add(end - at);
+        self.cause = Some(Break::Step(at - self.media));
         self.media = end;
         self.jump(end);
+    }
+
+    /// Where the adapter's next sample belongs, in the positions that are handed
+    /// in; none where it has not said when anything was.
+    pub(super) fn due(&self) -> Option<i64> {
+        (self.placed && self.timed).then(|| self.media - self.shift)
+    }
+
+    /// The clock stepped, and positions were moved so that they run on: says so
+    /// with the slot to come.
+    pub(super) fn stepped(&mut self, by: i64) {
+        self.pending.part();
+        self.cause = Some(Break::Step(by));
+        self.discontinuities += 1;
+    }
+
+    /// What the discontinuity was about, for whoever tells of it.
+    pub(super) fn take_break(&mut self) -> Option<Break> {
+        self.cause.take()
+    }
+
+    /// Whether a slot can be added or left out at a position.
+    pub(super) fn is_quiet(&self, at: u64) -> bool {
+        let explained = matches!(self.between, SlotState::Muted | SlotState::Absent);
+        self.pending.is_quiet(at) || (explained && self.end() <= at as i64)
+    }
+
+    /// Moves all that follows on a quiet position by a slot, forward or back,
+    /// as all positions will be from now on.
+    pub(super) fn correct(&mut self, at: u64, by: i64) {
+        self.media = self.media.saturating_add(by);
+        if self.pending.is_quiet(at) {
+            self.pending.correct(at, by > 0);
+            self.cause = Some(Break::Drift(by));
+            self.discontinuities += 1;
+        }
     }
 
     fn shifted(&self, at: i64) -> i64 {

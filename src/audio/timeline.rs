@@ -1,7 +1,8 @@
 //! The time line of a room in samples: where a wall clock time and where an
 //! adapter's timestamp stand on it. What is placed there is `writer`'s.
 
-use crate::limits::{GAP_MAX, SKEW_WINDOW, STALL_GRACE};
+use super::drift::Drift;
+use crate::limits::{FRAME, GAP_MAX, PTS_BACKSTEP, STALL_GRACE, STEP_AGAIN, STEP_AHEAD};
 
 /// `value` × `numerator` ÷ `denominator`, to the nearest, halves upwards.
 fn scale(value: i64, numerator: i64, denominator: i64) -> i64 {
@@ -40,6 +41,11 @@ impl Origin {
 /// position is computed from the anchor, so rounding never adds up. The clock
 /// may run a little faster or slower than the wall; how far it is behind at its
 /// best is followed, so that a slow clock is not taken for a stall.
+///
+/// The anchor of a clock of its own moves where the clock steps
+/// ([`Timeline::step`]) and, by whole slots of silence, where it drifts
+/// ([`Timeline::correct`]). A clock of Unix time is the time line: two workers
+/// must make the same of it, so it is followed wherever it goes.
 #[derive(Debug, Clone)]
 pub struct Timeline {
     rate: u32,
@@ -51,11 +57,11 @@ pub struct Timeline {
     anchor_position: i64,
     /// The highest timestamp so far.
     latest_pts: i64,
-    /// Most that the adapter was ahead of the wall (mostly negative), in this
-    /// window and the one before.
-    lead: Option<i64>,
-    lead_before: Option<i64>,
-    window_start: i64,
+    /// Where the room was when something was last heard.
+    heard_at: i64,
+    drift: Drift,
+    /// When the clock last stepped, and by how much it was followed.
+    stepped: Option<(i64, i64)>,
 }
 
 impl Timeline {
@@ -69,9 +75,9 @@ impl Timeline {
             anchor_pts: pts,
             anchor_position: position,
             latest_pts: pts,
-            lead: None,
-            lead_before: None,
-            window_start: position,
+            heard_at: position,
+            drift: Drift::new(rate, position),
+            stepped: None,
         }
     }
 
@@ -121,21 +127,106 @@ impl Timeline {
             position = self.position(pts);
         }
         self.latest_pts = self.latest_pts.max(pts);
-        let lead = position.saturating_sub(wall);
-        if wall.saturating_sub(self.window_start) >= self.samples(SKEW_WINDOW) {
-            self.window_start = wall;
-            self.lead_before = self.lead.take();
-        }
-        self.lead = self.lead.max(Some(lead));
+        self.heard_at = wall;
+        self.drift.heard(position, wall);
         position
+    }
+
+    /// Whether a timestamp shows that the clock has stepped: `due` is where the
+    /// track it belongs to goes on, where it has begun. It does where it is more
+    /// than 200 ms behind that, or where it leaves as large a hole and is ahead
+    /// of the wall, which nothing captured can be.
+    #[must_use]
+    pub fn has_stepped(&self, pts: i64, wall: i64, due: Option<i64>) -> bool {
+        if self.unix.is_some() {
+            return false;
+        }
+        let position = self.position(pts);
+        let most = self.samples(PTS_BACKSTEP);
+        let usual = self.drift.delay().map_or(0, |delay| (-delay).max(0));
+        let ahead = position.saturating_sub(wall).saturating_sub(usual);
+        match due {
+            Some(due) => {
+                let by = position.saturating_sub(due);
+                by < -most || (by > most && ahead > self.samples(STEP_AHEAD))
+            }
+            // One that begins may tell of what was before others came so far.
+            None => {
+                let back = self.latest_pts.saturating_sub(pts) > GAP_MAX.as_micros() as i64;
+                ahead > most || back
+            }
+        }
+    }
+
+    /// Follows such a step, before [`Timeline::observe`] is told of the timestamp
+    /// that shows it. `due` is as above, and `newest` how far any track has come:
+    /// one that has not accounted for its time goes on where the others do. The
+    /// timestamp lies `span` samples behind that. Returns the samples by which all
+    /// positions moved.
+    ///
+    /// Two steps that undo each other within a second are of tracks that do not
+    /// share a clock as they should: the second is left to its track.
+    pub fn step(
+        &mut self,
+        pts: i64,
+        wall: i64,
+        due: Option<i64>,
+        newest: Option<i64>,
+        span: i64,
+    ) -> Option<i64> {
+        let frame = self.samples(FRAME);
+        let latest = self.position(self.latest_pts).saturating_add(frame);
+        let newest = newest.unwrap_or(latest);
+        let goes_on = due.filter(|due| *due >= newest - 2 * frame).unwrap_or(newest);
+        // Who said nothing for longer than a sweep or two has left that out.
+        let silent = wall.saturating_sub(self.heard_at);
+        let silent =
+            if silent > 2 * self.samples(STALL_GRACE) { silent / frame * frame } else { 0 };
+        let goes_on = goes_on.saturating_add(span).saturating_add(silent);
+        let by = goes_on.saturating_sub(self.position(pts));
+        let undone = self.stepped.is_some_and(|(at, before)| {
+            wall.saturating_sub(at) < self.samples(STEP_AGAIN)
+                && by.saturating_add(before).saturating_abs() <= self.samples(PTS_BACKSTEP)
+        });
+        if undone || by == 0 {
+            return None;
+        }
+        self.anchor_position = self.anchor_position.saturating_add(by);
+        self.latest_pts = pts;
+        self.stepped = Some((wall, by));
+        self.drift.stepped(wall);
+        Some(by)
+    }
+
+    /// The clock read `pts` when it was asked while the room was at `wall`.
+    pub fn read(&mut self, pts: i64, wall: i64) {
+        self.drift.asked(self.position(pts), wall);
+    }
+
+    /// How far the clock has drifted.
+    #[must_use]
+    pub fn drift(&self) -> &Drift {
+        &self.drift
+    }
+
+    /// Samples to add to the time line, or to leave out: see [`Drift::due`].
+    #[must_use]
+    pub fn correction(&self, wall: i64) -> i64 {
+        if self.unix.is_some() { 0 } else { self.drift.due(wall) }
+    }
+
+    /// That was done to all tracks.
+    pub fn correct(&mut self, by: i64, wall: i64) {
+        self.anchor_position = self.anchor_position.saturating_add(by);
+        self.drift.correct(by, wall);
     }
 
     /// How far the adapter must have come when the room is at `wall`: what is
     /// missing up to here is stalled. Its usual delay is granted, and 200 ms.
     #[must_use]
     pub fn expected(&self, wall: i64) -> i64 {
-        let lead = self.lead.max(self.lead_before).unwrap_or(0);
-        wall.saturating_add(lead).saturating_sub(self.samples(STALL_GRACE))
+        let delay = self.drift.delay().unwrap_or(0);
+        wall.saturating_sub(delay).saturating_sub(self.samples(STALL_GRACE))
     }
 
     fn samples(&self, time: std::time::Duration) -> i64 {

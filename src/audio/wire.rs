@@ -10,7 +10,7 @@ use super::{
     frame::{FLAG_RESENT, SlotState},
     runs::Runs,
 };
-use crate::limits::{BATCH_MAX_BYTES, BATCH_MAX_DEPTH, BATCH_MAX_SLOTS};
+use crate::limits::{BATCH_MAX_BYTES, BATCH_MAX_DEPTH, BATCH_MAX_RUNS, BATCH_MAX_SLOTS};
 
 /// The map, with text and samples borrowed. `flags` stands right behind `v`,
 /// so that [`resent`] finds it; `pcm` is last.
@@ -23,6 +23,10 @@ pub(super) struct Wire<'a> {
     pub(super) seq: u64,
     pub(super) pos: u64,
     pub(super) time: i64,
+    /// Stands where a few damaged bytes cannot make a wrong batch of it by
+    /// taking it out: `time` is for information, and `rate` must be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sum: Option<u32>,
     pub(super) rate: u32,
     pub(super) ch: u8,
     pub(super) n: u64,
@@ -49,6 +53,33 @@ impl Wire<'_> {
         let mut serializer = rmp_serde::Serializer::new((&mut *out).writer()).with_struct_map();
         self.serialize(&mut serializer).expect("a buffer in memory takes every write");
         out.split().freeze()
+    }
+
+    /// CRC-32C of all fields but `pcm`, which has its own, and [`FLAG_RESENT`].
+    pub(super) fn sum_of_fields(&self) -> u32 {
+        let runs = self.runs.as_ref().map_or(&[][..], Runs::raw);
+        let mut head = [0; 4 * 8 + 2 * 4 + 3 + 2 * BATCH_MAX_RUNS];
+        let mut at = 0;
+        let mut put = |bytes: &[u8]| {
+            head[at..at + bytes.len()].copy_from_slice(bytes);
+            at += bytes.len();
+        };
+        for number in [self.epoch, self.seq, self.pos, self.time as u64] {
+            put(&number.to_le_bytes());
+        }
+        put(&(self.flags & !FLAG_RESENT).to_le_bytes());
+        put(&self.rate.to_le_bytes());
+        put(&[self.ch, self.n as u8, runs.len() as u8]);
+        for (state, count) in runs {
+            put(&[*state, *count]);
+        }
+        let mut sum = crc32c::crc32c(&head[..at]);
+        for text in [self.user, self.role] {
+            let text = text.unwrap_or_default().as_bytes();
+            sum = crc32c::crc32c_append(sum, &(text.len() as u32).to_le_bytes());
+            sum = crc32c::crc32c_append(sum, text);
+        }
+        crc32c::crc32c_append(sum, &self.crc.unwrap_or(0).to_le_bytes())
     }
 
     /// Reads a map from a payload whose size was checked.

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use super::{
     batch::BatchView,
     frame::{FLAG_LAST, SlotState},
-    place::Line,
+    place::{Break, Line},
     track::{Encoded, Track, WriterStats},
 };
 use crate::limits::BATCH_MAX_SLOTS;
@@ -117,6 +117,43 @@ impl TrackWriter {
             self.line.place(at);
         }
         self.line.turn(state);
+    }
+
+    /// Where the adapter's next sample belongs; none where it has not said when
+    /// anything was.
+    #[must_use]
+    pub fn due(&self) -> Option<i64> {
+        self.line.due()
+    }
+
+    /// The adapter's clock stepped by so many samples, and positions were moved
+    /// so that they run on ([`super::Timeline::step`]).
+    pub fn stepped(&mut self, by: i64) {
+        self.line.stepped(by);
+    }
+
+    /// Positions at which a slot without samples waits to be published.
+    pub fn quiet(&self) -> impl Iterator<Item = u64> + '_ {
+        self.line.pending.quiet()
+    }
+
+    /// Whether [`TrackWriter::correct`] finds a slot at a position, or needs none
+    /// because the participant is muted or away.
+    #[must_use]
+    pub fn is_quiet(&self, at: u64) -> bool {
+        self.line.is_quiet(at)
+    }
+
+    /// Adds a slot without samples at a quiet position, or leaves one out, as
+    /// all positions are that much further on from now on.
+    pub fn correct(&mut self, at: u64, by: i64) {
+        self.line.correct(at, by);
+    }
+
+    /// What a batch with [`super::FLAG_DISCONTINUITY`] whose position runs on is
+    /// about; asked once.
+    pub fn take_break(&mut self) -> Option<Break> {
+        self.line.take_break()
     }
 
     /// Time went on to a position, as the wall and the adapter's usual delay

@@ -5,14 +5,21 @@
 //! their sequence numbers run on. Descriptors, clocks and rings are
 //! [`super::plane`]'s.
 
+mod clock;
 mod framed;
+mod leave;
 mod play;
+mod raw;
 mod select;
 mod track;
 
 use std::collections::BTreeMap;
 
-use self::track::{Sweep, Track};
+use self::{
+    clock::Watch,
+    leave::People,
+    track::{Sweep, Track},
+};
 use super::bucket::Bucket;
 use crate::{
     audio::{self, Encoded, Format, Origin, Pool, Timeline},
@@ -88,6 +95,8 @@ pub enum Notice {
     News {
         /// Where on the time line.
         pos: u64,
+        /// When that was, µs since the Unix epoch.
+        time: i64,
         /// What.
         what: RoomNews,
     },
@@ -130,8 +139,8 @@ impl Effects {
         self.notices.push(Notice::Word(word));
     }
 
-    fn news(&mut self, pos: u64, what: RoomNews) {
-        self.notices.push(Notice::News { pos, what });
+    fn news(&mut self, pos: u64, time: i64, what: RoomNews) {
+        self.notices.push(Notice::News { pos, time, what });
     }
 }
 
@@ -173,8 +182,8 @@ pub struct Room {
     streams: Vec<Option<usize>>,
     /// What the adapter has open and nobody wants, by stream.
     others: BTreeMap<u16, select::Offered>,
-    /// Roles by user, as PARTICIPANT_JOINED gave them.
-    roles: BTreeMap<String, String>,
+    people: People,
+    watch: Watch,
     numbers: u32,
     voice: Bucket,
     /// Whether the adapter takes more of what is pushed.
@@ -200,7 +209,8 @@ impl Room {
             tracks: Vec::new(),
             streams: Vec::new(),
             others: BTreeMap::new(),
-            roles: BTreeMap::new(),
+            people: People::default(),
+            watch: Watch::default(),
             numbers: 0,
             voice: Bucket::new(limits::ROOM_EVENTS_PER_S, limits::ROOM_EVENTS_BURST, now),
             flowing: true,
@@ -236,23 +246,12 @@ impl Room {
         self.decoder = Decoder::from_adapter();
         self.encoder = Encoder::default();
         self.timeline = None;
+        self.watch = Watch::default();
         self.clock = MediaClock::Own;
         (self.flowing, self.pushed, self.deaf) = (true, 0, false);
         if let Mode::Raw { direction: Direction::Push, .. } = self.spec.mode {
             self.joined(now, fx);
         }
-    }
-
-    /// Bytes that may be read now: a raw adapter that is faster than time is
-    /// made to wait.
-    #[must_use]
-    pub fn appetite(&self, now: i64) -> usize {
-        let Mode::Raw { realtime, .. } = self.spec.mode else { return usize::MAX };
-        let wall = self.origin.position(now);
-        let ahead = self.tracks.first().map_or(0, |track| track.writer.end() - wall);
-        let lead = if realtime { limits::GAP_MAX } else { limits::RAW_LEAD };
-        let lead = Format::default().samples(lead) as i64;
-        usize::try_from(lead - ahead).unwrap_or(0) * Format::default().sample_bytes()
     }
 
     /// Takes what the adapter wrote.
@@ -270,42 +269,10 @@ impl Room {
         }
     }
 
-    fn take_samples(
-        &mut self,
-        bytes: &[u8],
-        user: String,
-        realtime: bool,
-        now: i64,
-        fx: &mut Effects,
-    ) {
-        if bytes.is_empty() {
-            return;
-        }
-        let format = Format::default();
-        let samples = (bytes.len() / format.sample_bytes()) as i64;
-        // What comes at the pace of time was heard until now; what comes as
-        // fast as it is read begins now.
-        let begin = self.origin.position(now) - if realtime { samples } else { 0 };
-        if self.stage != Stage::Joined {
-            self.joined(now, fx);
-            self.open_track(1, Some(begin), user, String::new(), now, fx);
-        }
-        let Some(track) = self.tracks.first_mut() else { return };
-        // A source that was held up and has not caught up with these samples
-        // will not.
-        let late = begin - track.writer.end();
-        if late > format.samples(limits::STALL_GRACE) as i64 && track.writer.next_seq() > 0 {
-            track.writer.heartbeat(begin);
-        }
-        track.heard = true;
-        track.writer.borrow(&mut fx.spare);
-        track.writer.audio(None, bytes);
-        fx.tally.frames += samples as u64 / format.slot_samples();
-    }
-
     /// Publishes what is due. `on_time` says whether this sweep came when it
     /// should have.
     pub fn settle(&mut self, now: i64, on_time: bool, fx: &mut Effects) {
+        self.follow_drift(now);
         let wall = self.origin.position(now);
         let grace = Format::default().samples(limits::STALL_GRACE) as i64;
         let expected = self.timeline.as_ref().map_or(wall - grace, |line| line.expected(wall));
@@ -314,6 +281,8 @@ impl Room {
             track.settle(sweep, fx);
         }
         self.close_orphans(now, fx);
+        self.tell_leaves(now, fx);
+        self.tell_clock(now, fx);
     }
 
     /// Reads a little of all that a sweep begins with, so that it is in the cache;
@@ -383,10 +352,12 @@ impl Room {
         for track in self.tracks.iter_mut().filter(|track| track.is_open()) {
             track.end(now, fx);
             let (id, user) = (track.id.clone(), track.user.clone());
+            let end = (now, position(track.writer.end()));
+            let (time, pos) = track.leaving.take().unwrap_or(end);
             track.orphan = None;
-            let pos = position(track.writer.end());
-            fx.news(pos, RoomNews::TrackClosed { track: id, user });
+            fx.news(pos, time, RoomNews::TrackClosed { track: id, user });
         }
+        self.tell_who_left(now, |_| true, fx);
     }
 
     /// How often it must be swept to publish in time.
@@ -435,7 +406,7 @@ impl Room {
                 about.batch_slots = self.batch_slots();
                 self.numbers += 1;
                 let track = Track::new(&self.spec.room, lane, self.numbers, about, now);
-                match self.replaceable() {
+                match self.replaceable(now, fx) {
                     Some(index) => {
                         self.tracks[index] = track;
                         index
@@ -448,12 +419,16 @@ impl Room {
             }
         };
         let track = &mut self.tracks[index];
-        if track.orphan.is_none() {
-            let news = RoomNews::TrackOpened { track: id, user, role };
-            fx.news(position(start), news);
+        if let Some(at) = at.filter(|_| track.writer.next_seq() > 0) {
+            // It was away until then.
+            track.writer.unmute(Some(at));
         }
-        (track.stream, track.orphan, track.closed_at, track.muted) =
-            (Some(stream), None, None, false);
+        if track.orphan.is_none() && track.leaving.is_none() {
+            let news = RoomNews::TrackOpened { track: id, user, role };
+            fx.news(position(start), now, news);
+        }
+        (track.stream, track.orphan, track.leaving) = (Some(stream), None, None);
+        (track.closed_at, track.muted) = (None, false);
         let stream = usize::from(stream);
         if self.streams.len() <= stream {
             self.streams.resize(stream + 1, None);
@@ -461,34 +436,30 @@ impl Room {
         self.streams[stream] = Some(index);
     }
 
-    /// The place of the track closed longest ago, where too many are kept.
-    fn replaceable(&self) -> Option<usize> {
+    /// The place of the track closed longest ago, where too many are kept; one
+    /// that may come back still is closed for it.
+    fn replaceable(&mut self, now: i64, fx: &mut Effects) -> Option<usize> {
         if self.tracks.len() < limits::TRACKS_KEPT {
             return None;
         }
-        let closed =
-            self.tracks.iter().enumerate().filter_map(|(at, it)| Some((it.closed_at?, at)));
-        closed.min().map(|(_, index)| index)
+        let tracks = || self.tracks.iter().enumerate();
+        let closed = tracks().filter_map(|(at, it)| Some((it.closed_at?, at)));
+        if let Some((_, index)) = closed.min() {
+            return Some(index);
+        }
+        let leaving = tracks().filter_map(|(at, it)| Some((it.leaving?, at)));
+        let (_, index) = leaving.min()?;
+        self.close_track(index, now, fx);
+        Some(index)
     }
 
-    fn close_track(&mut self, index: usize, at: Option<i64>, now: i64, fx: &mut Effects) {
+    fn close_track(&mut self, index: usize, now: i64, fx: &mut Effects) {
         let track = &mut self.tracks[index];
-        if let Some(stream) = track.stream {
-            self.streams[usize::from(stream)] = None;
-        }
-        track.shut(at, now, fx);
+        let left = track.leaving;
+        track.shut(None, now, fx);
+        let (time, pos) = left.unwrap_or_else(|| (now, position(track.writer.end())));
         let news = RoomNews::TrackClosed { track: track.id.clone(), user: track.user.clone() };
-        fx.news(position(track.writer.end()), news);
-    }
-
-    /// Closes the tracks that a new adapter does not open again.
-    fn close_orphans(&mut self, now: i64, fx: &mut Effects) {
-        let keep = limits::ORPHAN_KEEP.as_micros() as i64;
-        for index in 0..self.tracks.len() {
-            if self.tracks[index].orphan.is_some_and(|since| now - since > keep) {
-                self.close_track(index, None, now, fx);
-            }
-        }
+        fx.news(pos, time, news);
     }
 
     /// The adapter's last word.

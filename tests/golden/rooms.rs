@@ -1,7 +1,9 @@
 //! What a room's worker and its subscribers say to each other, beside audio.
 
 use audio_gateway::{
-    bus::messages::{MissingReason, Nack, NackReply, NackStatus, RoomEvent, RoomNews},
+    bus::messages::{
+        Cause, Clock, MissingReason, Nack, NackReply, NackStatus, RoomEvent, RoomNews,
+    },
     id::{SubscriberId, TrackId},
     task::Epoch,
 };
@@ -185,9 +187,13 @@ fn event_gap() {
 #[test]
 fn event_discontinuity() {
     event(
-        RoomNews::Discontinuity { track: track(), by_samples: -4_800 },
-        r#""event":"discontinuity","track":"ann","by_samples":-4800"#,
+        RoomNews::Discontinuity { track: track(), by_samples: -4_800, cause: Cause::Step },
+        r#""event":"discontinuity","track":"ann","by_samples":-4800,"cause":"step""#,
     );
+    for (cause, word) in [(Cause::Jump, "jump"), (Cause::Step, "step"), (Cause::Drift, "drift")] {
+        assert_eq!(serde_json::to_value(cause).unwrap(), word);
+        document::says(&format!("`{word}`"));
+    }
 }
 
 #[test]
@@ -204,4 +210,41 @@ fn event_mark_reached() {
         RoomNews::MarkReached { source: "tts".into(), name: "end of greeting".into() },
         r#""event":"mark_reached","source":"tts","name":"end of greeting""#,
     );
+}
+
+#[test]
+fn event_clock() {
+    let clock = Clock {
+        adapter_us: Some(93_123_456),
+        drift_ppm: Some(-41.5),
+        delay_ms: Some(38),
+        corrected_samples: 320,
+    };
+    event(
+        RoomNews::Clock(clock),
+        concat!(
+            r#""event":"clock","adapter_us":93123456,"drift_ppm":-41.5,"delay_ms":38,"#,
+            r#""corrected_samples":320"#
+        ),
+    );
+}
+
+#[test]
+fn an_event_of_a_later_version_is_kept_as_it_came() {
+    let json = concat!(
+        r#"{"room":"42","epoch":3,"pos":32000,"time":1767225601950000,"#,
+        r#""event":"reaction","what":{"kind":"applause"}}"#
+    );
+    let event: RoomEvent = serde_json::from_str(json).unwrap();
+    assert!(matches!(&event.what, RoomNews::Other(_)), "{event:?}");
+    let again: serde_json::Value = serde_json::to_value(&event).unwrap();
+    assert_eq!(again, serde_json::from_str::<serde_json::Value>(json).unwrap());
+    // One that is known must be whole, and what is no event is none.
+    for rest in [r#""event":"muted""#, r#""event":7"#, r#""what":1"#] {
+        let json = format!(r#"{{"room":"42","epoch":3,"pos":0,"time":0,{rest}}}"#);
+        assert!(serde_json::from_str::<RoomEvent>(&json).is_err(), "{json}");
+    }
+    let old = r#"{"room":"42","epoch":3,"pos":0,"time":0,"event":"discontinuity","track":"ann","by_samples":1}"#;
+    let old: RoomEvent = serde_json::from_str(old).unwrap();
+    assert!(matches!(old.what, RoomNews::Discontinuity { cause: Cause::Untold, .. }));
 }

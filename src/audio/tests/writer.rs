@@ -3,7 +3,9 @@
 use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::super::{Batch, Encoded, FLAG_DISCONTINUITY, FLAG_LAST, FLAG_TALK_SPURT, SlotState::*};
+use super::super::{
+    Batch, Break, Encoded, FLAG_DISCONTINUITY, FLAG_LAST, FLAG_TALK_SPURT, SlotState::*,
+};
 use super::{ramp, slots, states, take, track};
 
 fn flags(encoded: &[Encoded]) -> Vec<u32> {
@@ -160,12 +162,60 @@ fn the_last_batch_says_that_it_is() {
 }
 
 #[test]
-fn a_backlog_without_end_is_dropped_and_says_so() {
+fn a_backlog_without_end_loses_its_beginning_and_says_so() {
     let mut writer = track(50);
     for chunk in 0..30 {
-        writer.audio(Some(chunk * 16_000), &ramp(1, 16_000));
+        writer.audio(Some(chunk * 16_000), &ramp(chunk as u64 * 16_000 + 1, 16_000));
     }
-    assert_eq!(states(&take(&mut writer, true)), [(Audio, 1_000), (Dropped, 500)]);
+    let batches = take(&mut writer, true);
+    assert_eq!(states(&batches), [(Dropped, 500), (Audio, 1_000)]);
+    assert_eq!(writer.stats().slots[7], 500);
+    // What is left is where it belongs.
+    for (pos, _, pcm) in slots(&batches).iter().skip(500) {
+        assert!(*pcm == ramp(pos + 1, 320), "at {pos}");
+    }
+    assert!(batches.windows(2).all(|two| two[0].pos + 16_000 == two[1].pos));
+    // It is in order again afterwards.
+    writer.audio(Some(480_000), &ramp(7, 320));
+    assert_eq!(slots(&take(&mut writer, true)), [(480_000, Audio, ramp(7, 320))]);
+}
+
+#[test]
+fn a_slot_more_or_less_moves_all_that_follows_and_touches_no_sample() {
+    for by in [320, -320] {
+        let mut writer = track(50);
+        writer.audio(Some(0), &ramp(1, 640));
+        writer.idle(320 * 6);
+        writer.audio(Some(320 * 6), &ramp(9, 480));
+        assert!(writer.is_quiet(320 * 3) && !writer.is_quiet(320) && !writer.is_quiet(320 * 6));
+        assert_eq!(writer.quiet().collect::<Vec<_>>(), [640, 960, 1_280, 1_600]);
+        writer.correct(320 * 3, by);
+        // All positions are that much further on from now on.
+        writer.audio(Some(320 * 6 + 480 + by), &ramp(9 + 480, 160));
+        let batches = take(&mut writer, true);
+        let quiet = (4 + by / 320) as usize;
+        assert_eq!(states(&batches), [(Audio, 2), (Silence, quiet), (Audio, 2)]);
+        assert_eq!(flags(&batches), [FLAG_TALK_SPURT, FLAG_TALK_SPURT | FLAG_DISCONTINUITY]);
+        assert_eq!(batches.iter().map(|it| it.pos).collect::<Vec<_>>(), [0, 960]);
+        let slots = slots(&batches);
+        let places: Vec<_> = slots.iter().map(|slot| slot.0).collect();
+        assert!(places.iter().zip(0..).all(|(pos, at)| *pos == at * 320), "{places:?}");
+        let pcm: Vec<u8> = slots.into_iter().flat_map(|slot| slot.2).collect();
+        assert_eq!(pcm, [ramp(1, 640), ramp(9, 640)].concat());
+        assert_eq!(writer.take_break(), Some(Break::Drift(by)));
+        assert_eq!((writer.stats().late_samples, writer.stats().discontinuities), (0, 1));
+    }
+}
+
+#[test]
+fn the_only_quiet_slot_can_be_left_out() {
+    let mut writer = track(50);
+    writer.audio(Some(0), &[0; 640]);
+    writer.correct(0, -320);
+    assert_eq!((writer.pending_slots(), writer.end()), (0, 0));
+    writer.audio(Some(0), &ramp(1, 320));
+    let batches = take(&mut writer, true);
+    assert_eq!((flags(&batches)[0] & FLAG_DISCONTINUITY, batches[0].pos), (8, 0));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What subscribers of a room and its worker say to each other, beside audio.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde_json::{Map, Value};
 
 use crate::{
     id::{RoomId, SubscriberId, TrackId},
@@ -117,10 +118,95 @@ pub enum RoomNews {
     Unmuted { track: TrackId },
     /// Audio is missing before us: `slots` of 20 ms.
     Gap { track: TrackId, slots: u64, state: u8 },
-    /// The adapter's clock stepped.
-    Discontinuity { track: TrackId, by_samples: i64 },
+    /// The position jumped, the adapter's clock stepped, or its drift was made
+    /// good.
+    Discontinuity {
+        track: TrackId,
+        by_samples: i64,
+        #[serde(default, skip_serializing_if = "Cause::is_untold")]
+        cause: Cause,
+    },
     /// The adapter reports a fault that it survives.
     AdapterError { message: String },
     /// A playback mark was reached.
     MarkReached { source: String, name: String },
+    /// What time it is, and what the adapter's clock makes of it.
+    Clock(Clock),
+    /// Something a later version tells, as it came.
+    #[serde(untagged)]
+    Other(Other),
+}
+
+/// What a discontinuity is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The position jumped.
+    Jump,
+    /// The adapter's clock stepped, and positions run on.
+    Step,
+    /// A slot of silence was added or left out because the clock had drifted.
+    Drift,
+    /// Not said, or not known to this version.
+    #[default]
+    #[serde(other)]
+    Untold,
+}
+
+impl Cause {
+    fn is_untold(&self) -> bool {
+        *self == Self::Untold
+    }
+}
+
+/// A room's clock, told every five seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Clock {
+    /// What the adapter's media clock reads now; none where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter_us: Option<i64>,
+    /// How much faster than the worker's that clock runs; none until it was
+    /// followed for a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift_ppm: Option<f64>,
+    /// How late audio comes at best.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay_ms: Option<i64>,
+    /// Samples of silence added so far because of drift, less those left out.
+    pub corrected_samples: i64,
+}
+
+/// News that this version does not know: the fields of the event but those that
+/// all have.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Other(pub Map<String, Value>);
+
+/// The events that are known; one of them that cannot be read is none.
+const KNOWN: [&str; 11] = [
+    "participant_joined",
+    "participant_left",
+    "track_opened",
+    "track_closed",
+    "muted",
+    "unmuted",
+    "gap",
+    "discontinuity",
+    "adapter_error",
+    "mark_reached",
+    "clock",
+];
+
+impl<'de> Deserialize<'de> for Other {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields = Map::deserialize(deserializer)?;
+        match fields.get("event") {
+            Some(Value::String(event)) if !KNOWN.contains(&event.as_str()) => Ok(Self(fields)),
+            Some(Value::String(event)) => {
+                Err(D::Error::custom(format!("{event} lacks a field, or has one of another type")))
+            }
+            _ => Err(D::Error::missing_field("event")),
+        }
+    }
 }

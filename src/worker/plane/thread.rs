@@ -300,7 +300,7 @@ impl Thread {
             seat.heard = true;
             self.unreported.push_back(Report::Heard(session));
         }
-        let (child, time) = (seat.child, seat.unix(now));
+        let child = seat.child;
         for notice in self.effects.notices.drain(..) {
             self.unreported.extend(match notice {
                 Notice::Word(word) => child.map(|child| Report::Adapter(child, word)),
@@ -308,7 +308,7 @@ impl Thread {
                     self.effects.tally.unsaid += 1;
                     None
                 }
-                Notice::News { pos, what } => Some(Report::Event(Box::new(RoomEvent {
+                Notice::News { pos, time, what } => Some(Report::Event(Box::new(RoomEvent {
                     room: spec.room.clone(),
                     epoch: spec.epoch,
                     pos,

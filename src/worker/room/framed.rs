@@ -1,14 +1,14 @@
 //! What the frames of an adapter mean for its room.
 
-use super::{Effects, Room, Stage, Word, position, select::Offered};
+use super::{Effects, Room, Stage, Word, clock::strayed, position, select::Offered};
 use crate::{
     audio::Timeline,
     bus::messages::RoomNews,
     id::TrackId,
     limits,
     sdk::pipe::{
-        Audio, Decoder, Frame, FromAdapter, Hello, Join, MediaClock, PROTOCOL, Participant,
-        Refusal, ToAdapter, Track, Welcome,
+        Audio, Decoder, Frame, FromAdapter, Hello, Join, MediaClock, PROTOCOL, Refusal, ToAdapter,
+        Track, Welcome,
     },
 };
 
@@ -51,6 +51,7 @@ impl Room {
                     self.tell(now, strayed(pts, now), fx);
                 }
                 self.timeline = Some(line);
+                self.clock_joined(pts, now);
                 self.joined(now, fx);
             }
             FromAdapter::Error { message, fatal } => {
@@ -64,7 +65,8 @@ impl Room {
             _ if self.stage != Stage::Joined => fx.tally.refused += 1,
             FromAdapter::Audio(audio) => self.audio(&audio, now, fx),
             FromAdapter::Idle { stream, pts } => {
-                let at = self.observe(pts, now, fx);
+                // As far as can be told; most say it for each frame.
+                let at = self.observe_end(stream, pts, limits::FRAME_SAMPLES as i64, now, fx);
                 self.with(stream, fx, |room, index, _| {
                     let track = &mut room.tracks[index];
                     track.heard = true;
@@ -72,8 +74,7 @@ impl Room {
                 });
             }
             FromAdapter::Lost { stream, from, to } => {
-                let from = self.observe(from, now, fx);
-                let to = self.observe(to, now, fx);
+                let (from, to) = self.observe_span(stream, (from, to), now, fx);
                 self.with(stream, fx, |room, index, _| {
                     let track = &mut room.tracks[index];
                     track.heard = true;
@@ -83,21 +84,16 @@ impl Room {
             FromAdapter::Muted { stream, pts } => self.mute(stream, pts, true, now, fx),
             FromAdapter::Unmuted { stream, pts } => self.mute(stream, pts, false, now, fx),
             FromAdapter::ParticipantJoined(who) => self.participant(who, now, fx),
-            FromAdapter::ParticipantLeft { user } => {
-                self.roles.remove(&user);
-                self.tell(now, RoomNews::ParticipantLeft { user }, fx);
-            }
+            FromAdapter::ParticipantLeft { user } => self.participant_left(user, now, fx),
             FromAdapter::TrackOpened { stream, pts, track } => {
                 self.track_opened(stream, pts, track, now, fx);
             }
             FromAdapter::TrackClosed { stream, pts } => {
-                let at = self.observe(pts, now, fx);
+                let at = self.observe(stream, pts, now, fx);
                 if self.others.remove(&stream).is_some() {
                     return;
                 }
-                self.with(stream, fx, |room, index, fx| {
-                    room.close_track(index, Some(at), now, fx);
-                });
+                self.with(stream, fx, |room, index, fx| room.leave_track(index, at, now, fx));
             }
             FromAdapter::MarkReached { name, .. } => {
                 let from = self.spec.push.as_deref().unwrap_or_default();
@@ -105,14 +101,14 @@ impl Room {
                 self.tell(now, RoomNews::MarkReached { source, name }, fx);
             }
             FromAdapter::Flow { go } => self.flowing = go,
+            FromAdapter::Stats { now: pts, .. } => self.clock_read(pts),
             // Nothing more is made of these yet than the adapter's good will.
-            FromAdapter::Joined { .. } | FromAdapter::Played { .. } | FromAdapter::Stats { .. } => {
-            }
+            FromAdapter::Joined { .. } | FromAdapter::Played { .. } => {}
         }
     }
 
     fn audio(&mut self, audio: &Audio<'_>, now: i64, fx: &mut Effects) {
-        let at = self.observe(audio.pts, now, fx);
+        let at = self.observe(audio.stream, audio.pts, now, fx);
         let track = self.streams.get(usize::from(audio.stream)).copied().flatten();
         let Some(track) = track.map(|index| &mut self.tracks[index]) else {
             // It may not have heard yet that nobody wants it any more.
@@ -155,21 +151,12 @@ impl Room {
         self.say(&ToAdapter::Join(join), fx);
     }
 
-    fn participant(&mut self, who: Participant, now: i64, fx: &mut Effects) {
-        let role = who.role.unwrap_or_default();
-        if !role.is_empty() && self.roles.len() < limits::TRACKS_KEPT {
-            self.roles.insert(who.user.clone(), role.clone());
-        }
-        let name = who.name.unwrap_or_default();
-        self.tell(now, RoomNews::ParticipantJoined { user: who.user, name, role }, fx);
-    }
-
     fn track_opened(&mut self, stream: u16, pts: i64, track: Track, now: i64, fx: &mut Effects) {
-        let at = self.observe(pts, now, fx);
+        let at = self.observe(stream, pts, now, fx);
         if let Some(index) = self.streams.get(usize::from(stream)).copied().flatten() {
-            self.close_track(index, Some(at), now, fx);
+            self.leave_track(index, at, now, fx);
         }
-        let role = track.role.or_else(|| self.roles.get(&track.user).cloned()).unwrap_or_default();
+        let role = track.role.or_else(|| self.people.role(&track.user).map(str::to_owned)).unwrap_or_default();
         self.others.remove(&stream);
         if !self.selects(&role) {
             if self.spec.pull.is_some() {
@@ -193,7 +180,7 @@ impl Room {
     }
 
     fn mute(&mut self, stream: u16, pts: i64, muted: bool, now: i64, fx: &mut Effects) {
-        let at = self.observe(pts, now, fx);
+        let at = self.observe(stream, pts, now, fx);
         if let Some(offered) = self.others.get_mut(&stream) {
             offered.muted = muted;
             return;
@@ -207,13 +194,15 @@ impl Room {
             track.heard = true;
             let id = track.id.clone();
             let news = if muted {
+                // What was said before does not wait for a sweep.
                 track.writer.mute(Some(at));
+                track.flush(now, fx);
                 RoomNews::Muted { track: id }
             } else {
                 track.writer.unmute(Some(at));
                 RoomNews::Unmuted { track: id }
             };
-            room.tell_at(position(at), now, news, fx);
+            room.tell_at(position(at), now, now, news, fx);
         });
     }
 
@@ -231,37 +220,25 @@ impl Room {
         }
     }
 
-    fn observe(&mut self, pts: i64, now: i64, fx: &mut Effects) -> i64 {
-        let wall = self.origin.position(now);
-        let Some(line) = &mut self.timeline else { return wall };
-        let before = line.keeps_its_word();
-        let at = line.observe(pts, wall);
-        if before && !line.keeps_its_word() {
-            self.tell(now, strayed(pts, now), fx);
-        }
-        at
-    }
-
     /// News that an adapter can make at will, as many as its listeners can
     /// stand.
-    fn tell(&mut self, now: i64, news: RoomNews, fx: &mut Effects) {
-        self.tell_at(position(self.origin.position(now)), now, news, fx);
+    pub(super) fn tell(&mut self, now: i64, news: RoomNews, fx: &mut Effects) {
+        self.tell_at(position(self.origin.position(now)), now, now, news, fx);
     }
 
-    fn tell_at(&mut self, pos: u64, now: i64, news: RoomNews, fx: &mut Effects) {
+    /// The same of another moment than now.
+    pub(super) fn tell_at(
+        &mut self,
+        pos: u64,
+        time: i64,
+        now: i64,
+        news: RoomNews,
+        fx: &mut Effects,
+    ) {
         if self.voice.take(1, now) == 1 {
-            fx.news(pos, news);
+            fx.news(pos, time, news);
         } else {
             fx.tally.unsaid += 1;
         }
     }
-}
-
-/// What is told of a clock that is not what it was said to be.
-fn strayed(pts: i64, now: i64) -> RoomNews {
-    let off = pts.saturating_sub(now) / 1_000_000;
-    let message = format!(
-        "its clock is to show Unix time and is {off} s off: its audio is placed by when it comes"
-    );
-    RoomNews::AdapterError { message }
 }

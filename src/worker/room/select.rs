@@ -39,7 +39,7 @@ impl Room {
                 self.say(&ToAdapter::Subscribe { stream, on: false }, fx);
                 self.others.insert(stream, Offered { user, role, muted });
             }
-            self.close_track(index, None, now, fx);
+            self.close_track(index, now, fx);
         }
         let wanted: Vec<u16> = (self.others.iter())
             .filter(|(_, offered)| self.selects(&offered.role))
@@ -66,7 +66,7 @@ impl Room {
             track.muted = true;
             track.writer.mute(None);
             let pos = position(self.origin.position(now));
-            fx.news(pos, RoomNews::Muted { track: id });
+            fx.news(pos, now, RoomNews::Muted { track: id });
         }
     }
 }

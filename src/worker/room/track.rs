@@ -5,10 +5,10 @@
 
 use super::{Effects, Outgoing};
 use crate::{
-    audio::{self, FLAG_DISCONTINUITY, SlotState, TrackWriter},
+    audio::{self, Break, FLAG_DISCONTINUITY, SlotState, TrackWriter},
     bus::{
         Address,
-        messages::RoomNews,
+        messages::{Cause, RoomNews},
         subjects::{self, Lane},
     },
     id::{RoomId, TrackId},
@@ -50,6 +50,9 @@ pub(super) struct Track {
     pub(super) stream: Option<u16>,
     /// Since when the adapter is gone that had it open.
     pub(super) orphan: Option<i64>,
+    /// It was closed just now, and may be opened again: when, by the clock and
+    /// on the time line.
+    pub(super) leaving: Option<(i64, u64)>,
     pub(super) closed_at: Option<i64>,
     pub(super) muted: bool,
     /// Something came since the last sweep, and between the two before it.
@@ -80,6 +83,7 @@ impl Track {
             writer: TrackWriter::new(description),
             stream: None,
             orphan: None,
+            leaving: None,
             closed_at: None,
             muted: false,
             heard: false,
@@ -93,7 +97,7 @@ impl Track {
 
     /// Whether it must be heard of: it is open, or may be again soon.
     pub(super) fn is_open(&self) -> bool {
-        self.stream.is_some() || self.orphan.is_some()
+        self.stream.is_some() || self.orphan.is_some() || self.leaving.is_some()
     }
 
     /// See [`super::Room::touch`].
@@ -140,12 +144,12 @@ impl Track {
         if !any && silent >= patience {
             self.heartbeat(sweep, fx);
         }
-        self.gaps(false, fx);
+        self.gaps(false, sweep.now, fx);
     }
 
     /// Nothing came that could be published.
     fn heartbeat(&mut self, sweep: Sweep, fx: &mut Effects) {
-        let explained = self.muted || self.orphan.is_some();
+        let explained = self.muted || self.stream.is_none();
         if !explained && !sweep.on_time {
             return;
         }
@@ -157,13 +161,27 @@ impl Track {
         self.publish_all_but(0, sweep.now, fx);
     }
 
+    /// The adapter has closed it, and may open it again: what waits goes out, and
+    /// it is absent meanwhile.
+    pub(super) fn leave(&mut self, at: i64, now: i64, fx: &mut Effects) {
+        self.writer.absent(Some(at));
+        self.flush(now, fx);
+        (self.stream, self.muted) = (None, false);
+        self.leaving = Some((now, u64::try_from(self.writer.end()).unwrap_or(0)));
+    }
+
+    /// Publishes whatever waits.
+    pub(super) fn flush(&mut self, now: i64, fx: &mut Effects) {
+        self.publish_all_but(0, now, fx);
+    }
+
     /// The track is closed: its last slot says that it is away.
     pub(super) fn shut(&mut self, at: Option<i64>, now: i64, fx: &mut Effects) {
         self.writer.absent(at);
         self.writer.heartbeat(self.writer.end() + self.slot());
         self.publish_all_but(0, now, fx);
-        self.gaps(true, fx);
-        (self.stream, self.orphan, self.muted) = (None, None, false);
+        self.gaps(true, now, fx);
+        (self.stream, self.orphan, self.leaving, self.muted) = (None, None, None, false);
         self.closed_at = Some(now);
     }
 
@@ -171,7 +189,7 @@ impl Track {
     pub(super) fn end(&mut self, now: i64, fx: &mut Effects) {
         self.writer.close();
         self.publish_all_but(0, now, fx);
-        self.gaps(true, fx);
+        self.gaps(true, now, fx);
         self.stream = None;
     }
 
@@ -199,8 +217,15 @@ impl Track {
         if let Some(before) = before
             && batch.flags & FLAG_DISCONTINUITY != 0
         {
-            let by_samples = batch.pos as i64 - before as i64;
-            fx.news(batch.pos, RoomNews::Discontinuity { track: self.id.clone(), by_samples });
+            let jump = batch.pos as i64 - before as i64;
+            let (by_samples, cause) = match self.writer.take_break() {
+                _ if jump != 0 => (jump, Cause::Jump),
+                Some(Break::Step(by)) => (by, Cause::Step),
+                Some(Break::Drift(by)) => (by, Cause::Drift),
+                None => (0, Cause::Untold),
+            };
+            let track = self.id.clone();
+            fx.news(batch.pos, now, RoomNews::Discontinuity { track, by_samples, cause });
         }
         fx.batches.push(Outgoing {
             track: self.id.clone(),
@@ -211,7 +236,7 @@ impl Track {
     }
 
     /// Tells of missing audio, once the end of it is known.
-    fn gaps(&mut self, last: bool, fx: &mut Effects) {
+    fn gaps(&mut self, last: bool, now: i64, fx: &mut Effects) {
         let slots = self.writer.stats().slots;
         for (state, (seen, told)) in MISSING.iter().zip(&mut self.missing) {
             let state = state.to_wire();
@@ -221,7 +246,7 @@ impl Track {
             } else if count > *told && (last || self.empty == 0) {
                 let slots = count - *told;
                 let pos = self.end.unwrap_or_default();
-                fx.news(pos, RoomNews::Gap { track: self.id.clone(), slots, state });
+                fx.news(pos, now, RoomNews::Gap { track: self.id.clone(), slots, state });
                 (*seen, *told) = (count, count);
             }
         }

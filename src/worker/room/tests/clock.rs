@@ -45,7 +45,8 @@ fn unix_time_is_placed_by_the_origin_whenever_it_comes() {
     play.greet(1_500_000, MediaClock::Own);
     let now = PTS + 1_000_000;
     play.say(1_500_000, &FromAdapter::Joined { now, clock: MediaClock::Own });
-    play.open(1_000_000, 1, "u");
+    let track = TrackInfo { user: "u".into(), role: None };
+    play.say(1_500_000, &FromAdapter::TrackOpened { stream: 1, pts: now, track });
     audio(&mut play, 1_900_000, PTS + 1_200_000);
     assert_eq!(play.batches("u")[0].pos, 19_200 + 8_000);
 }

@@ -1,0 +1,60 @@
+//! Adapters that write nothing but samples.
+
+use super::*;
+use crate::sdk::adapter::Direction;
+
+fn raw(realtime: bool) -> Play {
+    let participant = "stream".to_owned();
+    let mode = Mode::Raw { direction: Direction::Pull, participant, realtime };
+    let mut play = Play::new(mode, Pull::default());
+    play.room.attach(ORIGIN, &mut play.fx);
+    play
+}
+
+#[test]
+fn a_raw_adapter_is_one_track_from_its_first_sample_on() {
+    let mut play = raw(true);
+    play.sweep(200_000);
+    assert_eq!(play.words, []);
+    let pcm = play.pcm(3_200);
+    play.bytes(500_000, &pcm[..4_001]); // a sample cut in two
+    play.bytes(500_000, &pcm[4_001..]);
+    assert_eq!(play.words, [Word::Joined]);
+    play.sweep(500_000);
+    let batches = play.batches("stream");
+    assert_eq!(batches.iter().map(|batch| batch.runs.slots()).sum::<u8>(), 10);
+    // 2,000 samples had come when it was first read.
+    assert_eq!(batches[0].pos, 8_000 - 2_000);
+    let joined: Vec<u8> = batches.iter().flat_map(|batch| batch.pcm.to_vec()).collect();
+    assert_eq!(joined, pcm);
+}
+
+#[test]
+fn a_raw_adapter_that_was_held_up_goes_on_where_time_is() {
+    let mut play = raw(true);
+    let first = play.pcm(3_200);
+    play.bytes(200_000, &first);
+    for sweep in 1..=5 {
+        play.sweep(sweep * SWEEP);
+    }
+    let next = play.pcm(3_200);
+    play.bytes(2_000_000, &next);
+    play.sweep(2_000_000);
+    let batches = play.batches("stream");
+    let end = batches.last().unwrap().end();
+    assert_eq!(end, 32_000, "the last sample is heard when it came");
+    let audio: u8 = batches.iter().map(|batch| batch.runs.audio_slots()).sum();
+    assert_eq!(audio, 20, "and nothing of it is cut");
+}
+
+#[test]
+fn a_raw_adapter_faster_than_time_is_made_to_wait() {
+    let mut play = raw(false);
+    assert_eq!(play.room.appetite(ORIGIN), 32_000, "one second");
+    let pcm = play.pcm(8_000);
+    play.bytes(0, &pcm);
+    assert_eq!(play.room.appetite(ORIGIN), 16_000, "half a second more");
+    play.bytes(0, &pcm);
+    assert_eq!(play.room.appetite(ORIGIN), 0);
+    assert_eq!(play.room.appetite(ORIGIN + 500_000), 16_000);
+}

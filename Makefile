@@ -58,13 +58,13 @@ container: ## The tests of server and roles once more, the server in a container
 	    echo "container: no Docker engine answers; the same tests ran against a process"; \
 	fi
 
-# As many seeds of the simulation as wanted: make soak SEEDS=100000 FROM=5000.
+# As many seeds of the simulations as wanted: make soak SEEDS=100000 FROM=5000.
 SEEDS ?= 10000
 FROM ?= 0
 
 .PHONY: soak
-soak: ## The control plane in virtual time, SEEDS=10000 seeds from FROM=0 on
-	SIM_SEEDS=$(SEEDS) SIM_FROM=$(FROM) cargo test --locked --profile demo --test sim -- --nocapture whatever
+soak: ## Control and media plane in virtual time, SEEDS=10000 seeds from FROM=0 on
+	SIM_SEEDS=$(SEEDS) SIM_FROM=$(FROM) cargo test --locked --profile demo --test sim --test media -- --nocapture whatever
 
 .PHONY: bench
 bench: ## Times, instructions and CPU: pieces, rooms, the smallest relay, peers

@@ -6,7 +6,7 @@
 //!
 //! Decisions are in `ears`, which is pure; the loop around it is the listener's.
 
-mod ears;
+pub mod ears;
 mod events;
 mod gateway;
 mod keep;

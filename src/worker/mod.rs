@@ -11,13 +11,13 @@ mod cost;
 mod lease;
 mod load;
 mod loops;
-mod nack;
+pub mod nack;
 mod owner;
 pub mod plane;
 mod playout;
 mod retire;
 pub mod room;
 mod run;
-mod shelf;
+pub mod shelf;
 
 pub use run::{Options, RunError, run};

@@ -16,7 +16,7 @@ use crate::{
 
 /// Watches over how much is sent again.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub struct Desk {
     all: Bucket,
     subscribers: HashMap<SubscriberId, Bucket>,
     pool: BytesMut,
@@ -24,17 +24,19 @@ pub(super) struct Desk {
 
 /// What is done about a NACK.
 #[derive(Debug, PartialEq)]
-pub(super) struct Answered {
+pub struct Answered {
     /// Who asked, where the request could be read.
-    pub(super) subscriber: Option<SubscriberId>,
+    pub subscriber: Option<SubscriberId>,
     /// Batches to send to the subscriber.
-    pub(super) batches: Vec<Bytes>,
+    pub batches: Vec<Bytes>,
     /// The reply, sent after them.
-    pub(super) reply: NackReply,
+    pub reply: NackReply,
 }
 
 impl Desk {
-    pub(super) fn new(now_us: i64) -> Self {
+    /// A desk at which nobody has asked yet.
+    #[must_use]
+    pub fn new(now_us: i64) -> Self {
         let rate = limits::RESEND_BATCHES_PER_S;
         Self {
             all: Bucket::new(rate, rate, now_us),
@@ -44,7 +46,7 @@ impl Desk {
     }
 
     /// Answers a NACK about a track; `None` where the room is not ours.
-    pub(super) fn answer(
+    pub fn answer(
         &mut self,
         shelf: &mut Shelf,
         (room, track): (&RoomId, &TrackId),

@@ -30,7 +30,7 @@ struct Kept {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub struct Shelf {
     most: usize,
     bytes: usize,
     rings: FxHashMap<RingKey, Kept>,
@@ -44,7 +44,8 @@ pub(super) struct Shelf {
 
 impl Shelf {
     /// An empty shelf that holds at most this many bytes.
-    pub(super) fn new(most: usize) -> Self {
+    #[must_use]
+    pub fn new(most: usize) -> Self {
         Self {
             most,
             bytes: 0,
@@ -57,7 +58,7 @@ impl Shelf {
 
     /// Keeps a batch; says whether it is the first that is kept of its track.
     #[expect(clippy::too_many_arguments, reason = "a batch has that many names")]
-    pub(super) fn keep(
+    pub fn keep(
         &mut self,
         session: SessionKey,
         number: u32,
@@ -86,7 +87,7 @@ impl Shelf {
     }
 
     /// Lets go of what is over ten seconds old.
-    pub(super) fn expire(&mut self, now: Instant) {
+    pub fn expire(&mut self, now: Instant) {
         while self
             .order
             .front()
@@ -118,7 +119,8 @@ impl Shelf {
     }
 
     /// Whether anything is kept of a room.
-    pub(super) fn knows(&self, room: &RoomId) -> bool {
+    #[must_use]
+    pub fn knows(&self, room: &RoomId) -> bool {
         self.rooms.contains_key(room)
     }
 
@@ -128,13 +130,14 @@ impl Shelf {
     }
 
     /// The newest ring of a track.
-    pub(super) fn ring(&mut self, room: &RoomId, track: &TrackId) -> Option<&mut Ring> {
+    pub fn ring(&mut self, room: &RoomId, track: &TrackId) -> Option<&mut Ring> {
         let key = self.rooms.get(room)?.get(track)?;
         self.rings.get_mut(key).map(|kept| &mut kept.ring)
     }
 
     /// Bytes kept.
-    pub(super) fn bytes(&self) -> usize {
+    #[must_use]
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 pub use heard::{Ending, Heard, ListenStats, Sounds};
 use inquiry::Question;
-pub(super) use track::Answer;
+pub use track::Answer;
 use track::{Out, Track};
 
 use super::options::{DropOnPurpose, ListenOptions, Tracks};
@@ -39,7 +39,7 @@ const HOLD: Duration = Duration::from_millis(20);
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]
-pub(super) enum Output {
+pub enum Output {
     /// Tell the program.
     Heard(Heard),
     /// Send this NACK and hand its answer to [`Ears::answer`].
@@ -48,23 +48,27 @@ pub(super) enum Output {
 
 /// A NACK to be sent.
 #[derive(Debug, PartialEq)]
-pub(super) struct Ask {
-    pub(super) room: RoomId,
-    pub(super) track: TrackId,
-    pub(super) nack: Nack,
-    pub(super) asked: Asked,
+pub struct Ask {
+    /// The room.
+    pub room: RoomId,
+    /// The track.
+    pub track: TrackId,
+    /// The request.
+    pub nack: Nack,
+    /// To be handed back with the answer.
+    pub asked: Asked,
 }
 
 /// What a NACK asked for, to be handed back with its answer.
 #[derive(Debug, PartialEq)]
-pub(super) struct Asked {
+pub struct Asked {
     key: Arc<str>,
     question: Question,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Ears {
+pub struct Ears {
     subscriber: SubscriberId,
     deadline: Duration,
     /// The tracks that are wanted; none: all.
@@ -86,7 +90,9 @@ pub(super) struct Ears {
 }
 
 impl Ears {
-    pub(super) fn new(options: &ListenOptions, now: Instant) -> Self {
+    /// Ears that have heard nothing yet.
+    #[must_use]
+    pub fn new(options: &ListenOptions, now: Instant) -> Self {
         Self {
             subscriber: options.subscriber.clone(),
             deadline: options.deadline.min(limits::LISTEN_SILENT),
@@ -107,18 +113,13 @@ impl Ears {
     }
 
     /// What was seen so far.
-    pub(super) fn stats(&self) -> ListenStats {
+    #[must_use]
+    pub fn stats(&self) -> ListenStats {
         ListenStats { tracks: self.tracks.len() as u64, ..self.stats }
     }
 
     /// Takes in whatever came.
-    pub(super) fn message(
-        &mut self,
-        subject: &str,
-        payload: &Bytes,
-        now: Instant,
-        out: &mut Vec<Output>,
-    ) {
+    pub fn message(&mut self, subject: &str, payload: &Bytes, now: Instant, out: &mut Vec<Output>) {
         let Some((kind, rest)) =
             subject.strip_prefix("audio.").and_then(|rest| rest.split_once('.'))
         else {
@@ -265,13 +266,7 @@ impl Ears {
     }
 
     /// Takes the answer to a NACK.
-    pub(super) fn answer(
-        &mut self,
-        asked: &Asked,
-        answer: &Answer,
-        now: Instant,
-        out: &mut Vec<Output>,
-    ) {
+    pub fn answer(&mut self, asked: &Asked, answer: &Answer, now: Instant, out: &mut Vec<Output>) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.with(&asked.key, now, out, |track, out| {
             track.answer(&asked.question, answer, now, out);
@@ -279,7 +274,7 @@ impl Ears {
     }
 
     /// Does what is due.
-    pub(super) fn wake(&mut self, now: Instant, out: &mut Vec<Output>) {
+    pub fn wake(&mut self, now: Instant, out: &mut Vec<Output>) {
         while let Some((at, key)) = self.due.first()
             && *at <= now
         {
@@ -290,19 +285,20 @@ impl Ears {
     }
 
     /// When [`Ears::wake`] is due.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)
     }
 
     /// The server is there, or is not. While it is away nobody is silent.
-    pub(super) fn connected(&mut self, connected: bool, now: Instant, out: &mut Vec<Output>) {
+    pub fn connected(&mut self, connected: bool, now: Instant, out: &mut Vec<Output>) {
         self.connected = connected;
         self.for_all(now, out, |track, _| track.spoke(now));
     }
 
     /// The program takes what it is told, or does not. Meanwhile nothing new is
     /// taken in, and nothing is asked for that could not be told.
-    pub(super) fn keeping_up(&mut self, keeping_up: bool, now: Instant, out: &mut Vec<Output>) {
+    pub fn keeping_up(&mut self, keeping_up: bool, now: Instant, out: &mut Vec<Output>) {
         if self.keeping_up != keeping_up {
             self.keeping_up = keeping_up;
             self.for_all(now, out, |track, _| track.spoke(now));
@@ -310,7 +306,7 @@ impl Ears {
     }
 
     /// Tells what is held back, and that every track ends here.
-    pub(super) fn finish(&mut self, now: Instant, out: &mut Vec<Output>) {
+    pub fn finish(&mut self, now: Instant, out: &mut Vec<Output>) {
         self.keeping_up = false;
         self.for_all(now, out, |track, out| track.close(Ending::Stopped, now, out));
         self.due.clear();

@@ -21,7 +21,7 @@ use crate::{
 
 /// What became of a NACK.
 #[derive(Debug)]
-pub(in crate::client) enum Answer {
+pub enum Answer {
     /// The worker that has the room says.
     Reply(NackReply),
     /// No worker is there.

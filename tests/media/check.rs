@@ -186,12 +186,20 @@ fn slots(
             }
             continue;
         };
-        let first = u16::from_le_bytes([pcm[0], pcm[1]]);
-        let index = person.index(first, pos - track.last_offset);
-        let right = person.right(index, pcm);
+        let near = pos - track.last_offset;
+        let first = |pcm: &[u8]| u16::from_le_bytes([pcm[0], pcm[1]]);
+        let mut index = person.index(first(pcm), near);
+        let (mut right, mut pos, mut rest) = (person.right(index, pcm), pos, pcm);
+        // Slots that are not the speaker's frames may begin with zeros of his.
+        let zeros = pcm.chunks_exact(2).take_while(|sample| *sample == [0, 0]).count();
+        if right < SLOT as usize && rules.anew && zeros > 0 && zeros < SLOT as usize {
+            (pos, rest) = (pos + zeros as i64, &pcm[2 * zeros..]);
+            index = person.index(first(rest), pos - track.last_offset);
+            right = person.right(index, rest);
+        }
         // Who was interrupted within a slot has it filled up with zeros.
-        let cut = rules.late && pcm[2 * right..].iter().all(|byte| *byte == 0);
-        if right < SLOT as usize && !cut {
+        let cut = rules.late && rest[2 * right..].iter().all(|byte| *byte == 0);
+        if 2 * right < rest.len() && !cut {
             return Err(format!("at {pos}: sample {right} of {index} is wrong"));
         }
         let last = (index + right as i64 - 1).div_euclid(SLOT);

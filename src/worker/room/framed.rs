@@ -156,7 +156,10 @@ impl Room {
         if let Some(index) = self.streams.get(usize::from(stream)).copied().flatten() {
             self.leave_track(index, at, now, fx);
         }
-        let role = track.role.or_else(|| self.people.role(&track.user).map(str::to_owned)).unwrap_or_default();
+        let role = track
+            .role
+            .or_else(|| self.people.role(&track.user).map(str::to_owned))
+            .unwrap_or_default();
         self.others.remove(&stream);
         if !self.selects(&role) {
             if self.spec.pull.is_some() {

@@ -146,7 +146,6 @@ fn run(options: &Options) -> anyhow::Result<Report> {
     let end = (usage::of(server.pid()), feeder.cpu_us());
     ensure!(relay.wait()?.success(), "the relay has failed");
     let got = sink.stop(relayed.written);
-    let _ = std::fs::remove_file(&socket);
     Ok(Report {
         rooms: options.rooms,
         relay: relayed,

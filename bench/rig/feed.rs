@@ -15,7 +15,7 @@ use std::{
         fd::OwnedFd,
         unix::{fs::OpenOptionsExt, net::UnixDatagram},
     },
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
@@ -113,8 +113,9 @@ struct Count {
     stop: AtomicBool,
 }
 
-/// See the module. Dropping it ends the thread.
+/// See the module. Dropping it ends the thread and removes the socket.
 pub(crate) struct Feeder {
+    path: Option<PathBuf>,
     count: Arc<Count>,
     moments: Arc<Moments>,
     more: mpsc::Sender<(usize, OwnedFd, Shape)>,
@@ -124,6 +125,7 @@ pub(crate) struct Feeder {
 impl Feeder {
     /// Starts it for so many rooms. Adapters say at `socket` that they are there.
     pub(crate) fn start(rooms: usize, socket: Option<&Path>) -> io::Result<Self> {
+        let path = socket.map(Path::to_owned);
         let socket = socket.map(UnixDatagram::bind).transpose()?;
         if let Some(socket) = &socket {
             socket.set_nonblocking(true)?;
@@ -143,7 +145,7 @@ impl Feeder {
             moments: Arc::clone(&moments),
         };
         let thread = std::thread::Builder::new().name(THREAD.to_owned()).spawn(|| thread.run())?;
-        Ok(Self { count, moments, more, thread: Some(thread) })
+        Ok(Self { path, count, moments, more, thread: Some(thread) })
     }
 
     /// Writes to this pipe from now on.
@@ -181,6 +183,9 @@ impl Drop for Feeder {
         self.count.stop.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+        if let Some(path) = &self.path {
+            let _ = std::fs::remove_file(path);
         }
     }
 }

@@ -125,16 +125,8 @@ async fn run(options: &Options) -> anyhow::Result<Report> {
     let socket = std::env::temp_dir().join(format!("rooms-bench-{}.sock", std::process::id()));
     let fed = options.adapters == Adapters::Fed;
     let feeder = Feeder::start(options.rooms, fed.then_some(socket.as_path()))?;
-    let fleet = Fleet::start(options, fed.then_some(socket.as_path())).await;
-    // Adapters of a worker that takes a room over need it as well.
-    let report = match fleet {
-        Ok(fleet) => measure(options, fleet, &feeder).await,
-        Err(error) => Err(error),
-    };
-    if fed {
-        std::fs::remove_file(&socket)?;
-    }
-    report
+    let fleet = Fleet::start(options, fed.then_some(socket.as_path())).await?;
+    measure(options, fleet, &feeder).await
 }
 
 async fn measure(options: &Options, mut fleet: Fleet, feeder: &Feeder) -> anyhow::Result<Report> {

@@ -142,7 +142,8 @@ impl Core {
         let Some(other) = self.tasks.get(&owner) else {
             // Its creation may be on its way to us still.
             if self.plan(&record.task).no_owner.as_ref() == Some(&owner) {
-                return Access::Free;
+                // Forgotten with a bucket, it may be served still.
+                return self.left(room, &owner, [None, None]);
             }
             self.places.owners.insert(owner.clone(), record.task.clone());
             if !self.tasks.is_busy(&owner) {
@@ -154,9 +155,18 @@ impl Core {
             return Access::Taken(owner);
         }
         let last = other.worker.clone().map(|worker| Handover { worker, epoch: other.epoch });
-        let named = self.rooms.get(room).and_then(|room| room.from.clone());
-        let holders = [last, other.from.clone(), named].into_iter().flatten();
-        let still = holders.filter_map(|holder| self.leaving(&owner, &holder)).max();
+        self.left(room, &owner, [last, other.from.clone()])
+    }
+
+    /// Whether all have left a room who may have been in it for a task: those
+    /// that its record names, and these.
+    fn left(&self, room: &RoomId, task: &TaskId, others: [Option<Handover>; 2]) -> Access {
+        let known = self.rooms.get(room);
+        let claim = known
+            .and_then(|known| Some(Handover { worker: known.worker.clone()?, epoch: known.epoch }));
+        let named = known.and_then(|known| known.from.clone());
+        let holders = others.into_iter().chain([claim, named]).flatten();
+        let still = holders.filter_map(|holder| self.leaving(task, &holder)).max();
         still.map_or(Access::Free, Access::Leaving)
     }
 

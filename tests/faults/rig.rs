@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use audio_gateway::{
     bus::{
         BusOptions,
-        messages::{Inventory, Ping, TaskView},
+        messages::{Inventory, List, Ping, TaskView},
         subjects::WorkerInventory,
     },
     client::Gateway,
@@ -88,6 +88,14 @@ impl Rig {
         eventually(&format!("task {id} that runs"), SOON, async || {
             let view = self.gateway.get(&task).await.ok()?;
             (view.state == TaskState::Running).then_some(view)
+        })
+        .await
+    }
+
+    /// All tasks that have not ended, as they stand.
+    pub async fn tasks(&self) -> Vec<TaskView> {
+        eventually("list of tasks", SOON, async || {
+            Some(self.gateway.list(&List::default()).await.ok()?.tasks)
         })
         .await
     }

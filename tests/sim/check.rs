@@ -31,6 +31,10 @@ pub struct Checker {
     pub strict: bool,
     /// A bucket was lost: what was known last may be older than what was written.
     wiped: bool,
+    /// Until when such a loss may not have been noticed by everybody.
+    unnoticed: u64,
+    /// Who knew what was lost may have been gone: it is not written again.
+    forgotten: bool,
     /// No fault at all.
     pub untouched: bool,
     /// No dispatcher ends: every change must be told.
@@ -57,9 +61,16 @@ impl Checker {
 
     /// A bucket was lost. Whoever knows what was in it writes it again, and may
     /// not have known the last of it.
-    pub fn lost(&mut self) {
+    pub fn lost(&mut self, until: u64, known: bool) {
         self.wiped = true;
+        self.unnoticed = self.unnoticed.max(until);
+        self.forgotten |= !known;
         self.ended.clear();
+    }
+
+    /// A dispatcher is gone, for good or for a while, and what it alone knew.
+    pub fn gone(&mut self, now: u64) {
+        self.forgotten |= now < self.unnoticed;
     }
 
     /// Somebody wrote.
@@ -156,8 +167,9 @@ impl Checker {
     }
 
     /// A submit was answered.
-    pub fn promised(&mut self, answer: &Submitted, store: &Store) {
-        if store.task(&answer.task).is_none() && !self.promised.contains(&answer.task) {
+    pub fn promised(&mut self, answer: &Submitted, store: &Store, now: u64) {
+        let known = self.promised.contains(&answer.task) || now < self.unnoticed;
+        if store.task(&answer.task).is_none() && !known {
             self.breaks(format!("task {}: promised and not stored", answer.task));
         }
         self.promised.insert(answer.task.clone());
@@ -244,10 +256,9 @@ impl Checker {
                     None => room.epoch == record.epoch,
                     from => *from == record.holder(),
                 };
-                if room
-                    .as_ref()
-                    .is_none_or(|room| !stands(room) || room.task.as_ref() != Some(&record.task))
-                {
+                let claimed =
+                    |room: &&RoomRecord| stands(room) && room.task.as_ref() == Some(&record.task);
+                if !room.as_ref().map_or(self.forgotten, claimed) {
                     self.breaks(format!("task {}: runs and has no claim: {room:?}", record.task));
                 }
             }

@@ -46,6 +46,7 @@ impl World {
             node.alive = false;
             node.asked.clear();
             node.backlog.clear();
+            self.checker.gone(self.now);
             self.after(back_after, Event::StartNode { at });
         }
     }

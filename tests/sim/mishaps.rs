@@ -8,7 +8,7 @@ use audio_gateway::dispatch::{
 use super::{
     client::{self, Call},
     faults::Fault,
-    node::Message,
+    node::{Message, Node},
     world::{Event, MS, World},
 };
 
@@ -40,10 +40,12 @@ impl World {
             }
             Fault::KillDispatcher(at, span) => self.kill_node(at, span),
             Fault::PauseDispatcher(at, span) => {
+                self.checker.gone(now);
                 self.nodes[at].port.paused_until = Some(now + span);
                 self.after(span, Event::ResumeNode { at });
             }
             Fault::CutDispatcher(at, span) => {
+                self.checker.gone(now);
                 let cut = now + span;
                 self.nodes[at].port.cut_until = Some(cut);
                 let notice = self.rng.u64(0..4_000) * MS;
@@ -127,8 +129,10 @@ impl World {
     /// All in a bucket is lost, and the bucket itself for so long.
     fn lose_bucket(&mut self, shelf: Shelf, gone: Option<u64>) {
         self.store.lose(shelf, gone.is_some());
-        self.checker.lost();
         let back = self.now + gone.unwrap_or_default();
+        let away =
+            |node: &Node| !node.alive || node.port.is_cut() || node.port.paused_until.is_some();
+        self.checker.lost(back + 5_000 * MS, !self.nodes.iter().any(away));
         self.weather.gone.extend(gone.map(|_| (shelf, back)));
         for at in 0..self.nodes.len() {
             let node = &mut self.nodes[at];

@@ -47,7 +47,7 @@ impl World {
             return self.checker.breaks(format!("{id:?} was answered twice"));
         }
         if let Ok(Answer::Submitted(submitted)) = &answer {
-            self.checker.promised(submitted, &self.store);
+            self.checker.promised(submitted, &self.store, self.now);
         }
         let Some(call) = self.calls.remove(&id) else { return };
         match answer {

@@ -42,6 +42,10 @@ async fn wrong_usage_needs_no_server() {
         (&["listen", "r", "--raw", "--json"], "--json"),
         (&["listen", "r", "--track", "a", "--track", "b", "--wav", "x.wav"], "folder"),
         (&["list", "--state", "odd"], "pending"),
+        (&["list", "--state", "other"], "pending"),
+        (&["update", "t"], "--roles"),
+        (&["update", "t", "--mix", "[1"], "--mix"),
+        (&["update", "t", "--label", "x"], "KEY=VALUE"),
         (&["frobnicate"], "frobnicate"),
     ] {
         let said = run(NOWHERE, args).await;

@@ -57,7 +57,7 @@ async fn micro_services_speak_their_protocol() {
     let rig = Rig::start(&["d1", "w1"]).await;
     // Both serve by then.
     rig.runs("call", "r").await;
-    for (service, id, endpoints) in [("dispatcher", "d1", 8), ("worker", "w1", 5)] {
+    for (service, id, endpoints) in [("dispatcher", "d1", 9), ("worker", "w1", 6)] {
         for (verb, kind) in [("PING", "ping"), ("INFO", "info"), ("STATS", "stats")] {
             for subject in [format!("$SRV.{verb}.{service}"), format!("$SRV.{verb}.{service}.{id}")]
             {

@@ -240,7 +240,7 @@ fn what_is_of_a_later_version_is_taken_for_what_does_least() {
 fn a_task_that_was_updated_is_read_by_the_version_before() {
     let record = STORY.iter().find(|said| kind(said).as_deref() == Some("$KV.gateway_tasks"));
     let record: TaskRecord = serde_json::from_str(&record.unwrap().data).unwrap();
-    let update = json!({"task": record.task, "pull": {"roles": ["host"]}, "priority": 7});
+    let update = json!({"task": record.task, "pull": {"roles": ["guest"]}, "priority": 3});
     let update = Update::from_json(update.to_string().as_bytes()).unwrap();
     let updated = record.updated(update.apply(&record.spec).unwrap(), 0, 1_767_225_660_000);
     old::reads::<old::TaskRecord>(&updated);

@@ -5,7 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audio_gateway::{bus::messages::TaskView, client::Gateway, id::TaskId, task::TaskState};
+use audio_gateway::{
+    bus::messages::TaskView,
+    client::Gateway,
+    id::TaskId,
+    task::{TaskState, known_state},
+};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
@@ -15,7 +20,7 @@ use crate::{
 
 /// Reads a state's name.
 pub(crate) fn state(text: &str) -> Result<TaskState, String> {
-    serde_json::from_value(text.into()).map_err(|_| {
+    known_state(serde_json::Value::from(text)).map_err(|_| {
         "use pending, assigned, starting, running, draining, done, failed, cancelled or expired"
             .to_owned()
     })

@@ -6,6 +6,11 @@ use crate::limits::{FRAME, GAP_MAX, PTS_BACKSTEP, STALL_GRACE, STEP_AGAIN, STEP_
 
 /// `value` × `numerator` ÷ `denominator`, to the nearest, halves upwards.
 fn scale(value: i64, numerator: i64, denominator: i64) -> i64 {
+    // Some years of either fit into 64 bits, whose division is ten times as fast.
+    let narrow = value.checked_mul(numerator * 2).and_then(|it| it.checked_add(denominator));
+    if let Some(doubled) = narrow {
+        return doubled.div_euclid(denominator * 2);
+    }
     let (numerator, denominator) = (i128::from(numerator), i128::from(denominator));
     let scaled = (i128::from(value) * numerator * 2 + denominator).div_euclid(denominator * 2);
     i64::try_from(scaled).unwrap_or(if scaled < 0 { i64::MIN } else { i64::MAX })

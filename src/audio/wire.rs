@@ -42,16 +42,37 @@ pub(super) struct Wire<'a> {
     pub(super) pcm: Option<&'a [u8]>,
 }
 
-/// Room for the keys, numbers and runs of a batch, without text and samples.
-pub(super) const HEAD_BYTES: usize = 384;
+/// Room for the keys, numbers and runs of a batch, without text and samples: at
+/// most 142 bytes, and 5 for each of 50 runs.
+pub(super) const HEAD_BYTES: usize = 512;
 
 impl Wire<'_> {
     /// Writes the map into `out`, which is empty, and splits it off.
     pub(super) fn encode(&self, out: &mut BytesMut) -> Bytes {
+        const PCM: &[u8] = b"\xa3pcm";
         let text = self.user.map_or(0, str::len) + self.role.map_or(0, str::len);
-        out.reserve(HEAD_BYTES + text + self.pcm.map_or(0, <[u8]>::len));
-        let mut serializer = rmp_serde::Serializer::new((&mut *out).writer()).with_struct_map();
-        self.serialize(&mut serializer).expect("a buffer in memory takes every write");
+        let (head_bytes, pcm) = (HEAD_BYTES + text, self.pcm.unwrap_or_default());
+        out.reserve(head_bytes + pcm.len());
+        // All but the samples goes into a slice: a buffer that may grow asks at
+        // each byte whether it has to.
+        out.resize(head_bytes, 0);
+        let mut rest = &mut out[..];
+        let mut serializer = rmp_serde::Serializer::new(&mut rest).with_struct_map();
+        let head = Wire { pcm: None, ..*self };
+        head.serialize(&mut serializer)
+            .expect("the keys, numbers and texts fit into what was kept");
+        let unused = rest.len();
+        out.truncate(head_bytes - unused);
+        if self.pcm.is_some() {
+            // A map of up to 15 keys says how many in its first byte, and there
+            // are as many.
+            out[0] += 1;
+            out.extend_from_slice(PCM);
+            let mut writer = (&mut *out).writer();
+            rmp_serde::Serializer::new(&mut writer)
+                .serialize_bytes(pcm)
+                .expect("a buffer in memory takes every write");
+        }
         out.split().freeze()
     }
 

@@ -9,6 +9,7 @@ mod outlet;
 mod rhythm;
 mod seat;
 mod thread;
+mod time;
 mod wheel;
 
 use std::{collections::HashSet, io, sync::mpsc as std_mpsc, thread::JoinHandle};

@@ -5,7 +5,7 @@
 //! early, looks again a moment later and stays behind that: the phase of the
 //! adapter's clock, found without a wake for each of its frames.
 
-use super::{seat::Us, wheel::SLOT_US};
+use super::{time::Us, wheel::SLOT_US};
 use crate::{limits, worker::room::Found};
 
 /// Looks of rooms with batches of 100 ms and more come at multiples of this, so

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::{
     outlet::{Outlet, Stuck},
     rhythm::Rhythm,
+    time::Us,
 };
 use crate::{
     limits,
@@ -27,9 +28,6 @@ const HALVINGS_MAX: u32 = 4;
 const PLAY_US: i64 = limits::FRAME.as_micros() as i64;
 /// A sweep this late, in µs, says nothing about the adapter.
 pub(super) const LATE_US: i64 = 50_000;
-
-/// A time of the audio thread: µs since it began.
-pub(super) type Us = i64;
 
 /// See the module.
 #[derive(Debug)]

@@ -11,7 +11,8 @@ use tokio::sync::{mpsc::error::TrySendError, watch};
 
 use super::{
     Again, Asked, Command, Outlets, PlaneStats, Report,
-    seat::{LATE_US, Seat, Us},
+    seat::{LATE_US, Seat},
+    time::Us,
     wheel::{SLOT_US, Wheel},
 };
 use crate::{

@@ -3,7 +3,7 @@
 
 use crate::worker::core::SessionKey;
 
-use super::seat::Us;
+use super::time::Us;
 
 /// A slot: rooms that are due within it are swept together, at its end.
 pub(super) const SLOT_US: Us = 1_000;

@@ -17,6 +17,7 @@ use super::cost::{Class, Costs};
 use crate::{
     bus::messages::Load,
     id::AdapterName,
+    limits,
     sdk::process::{ChildKey, Supervisor},
 };
 
@@ -60,6 +61,8 @@ pub(super) struct Meter {
     last: Option<(Instant, Duration)>,
     samples: VecDeque<f64>,
     costs: Costs,
+    /// When the costs were learnt last.
+    learnt: Option<Instant>,
 }
 
 impl Meter {
@@ -82,6 +85,7 @@ impl Meter {
             last: None,
             samples: VecDeque::new(),
             costs: Costs::new(caps.guesses),
+            learnt: None,
         }
     }
 
@@ -93,8 +97,8 @@ impl Meter {
         own: Duration,
         now: Instant,
     ) -> Load {
-        let since = self.sample(now);
-        self.costs.learn(&supervisor.cpu_times(), classes, own, since);
+        self.sample(now);
+        self.learn(supervisor, classes, own, now);
         let resident = supervisor.resident(&self.costs.due_for_memory(classes));
         self.costs.learn_memory(&resident, classes);
         let (memory, memory_used) = self.memory();
@@ -112,12 +116,30 @@ impl Meter {
         }
     }
 
-    /// Takes a sample of the CPU in use. Returns the time since the last one.
-    fn sample(&mut self, now: Instant) -> Option<Duration> {
+    /// Learns what sessions cost. The clock of each process is asked for by two
+    /// system calls, or four, so where there are many they are asked less often.
+    fn learn(
+        &mut self,
+        supervisor: &Supervisor,
+        classes: &BTreeMap<ChildKey, Class>,
+        own: Duration,
+        now: Instant,
+    ) {
+        let since = self.learnt.map(|at| now.saturating_duration_since(at));
+        let many = classes.len() > limits::CPU_SAMPLE;
+        if many && since.is_some_and(|since| since < limits::CPU_SAMPLE_EVERY) {
+            return;
+        }
+        self.learnt = Some(now);
+        self.costs.learn(&supervisor.cpu_times(), classes, own, since);
+    }
+
+    /// Takes a sample of the CPU in use.
+    fn sample(&mut self, now: Instant) {
         let spent = self.group.as_deref().and_then(spent);
         let last = self.last.replace((now, spent.unwrap_or_default()));
         let since = last.map(|(at, _)| now.saturating_duration_since(at));
-        let since = since.filter(|since| !since.is_zero())?;
+        let Some(since) = since.filter(|since| !since.is_zero()) else { return };
         let ours = match (spent, last) {
             (Some(spent), Some((_, before))) => {
                 spent.saturating_sub(before).as_secs_f64() / since.as_secs_f64()
@@ -129,7 +151,6 @@ impl Meter {
         if self.samples.len() > SAMPLES {
             self.samples.pop_front();
         }
-        Some(since)
     }
 
     fn host_used(&mut self) -> f64 {

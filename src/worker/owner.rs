@@ -86,6 +86,8 @@ pub(super) struct Owner {
     ears: JoinSet<()>,
     sources: BTreeMap<SessionKey, AbortHandle>,
     meter: Meter,
+    /// What [`Owner::deadline`] said last.
+    due: Option<Instant>,
 }
 
 impl Owner {
@@ -103,10 +105,17 @@ impl Owner {
             ears: JoinSet::new(),
             sources: BTreeMap::new(),
             meter,
+            due: None,
         }
     }
 
+    /// When [`Input::Tick`] is due. Nothing but an input changes it.
+    pub(super) fn deadline(&mut self) -> Instant {
+        *self.due.get_or_insert_with(|| self.core.deadline())
+    }
+
     pub(super) fn handle(&mut self, input: Input) {
+        self.due = None;
         for output in self.core.handle(input, Instant::now()) {
             self.apply(output);
         }

@@ -156,7 +156,7 @@ pub async fn run(options: Options, mut phases: Phases) -> Result<(), RunError> {
     tracing::info!(%worker, url = control.url(), "ready");
     loop {
         let retires = retirement.as_ref().map(Retirement::deadline);
-        let due = retires.into_iter().fold(owner.core.deadline(), Instant::min);
+        let due = retires.into_iter().fold(owner.deadline(), Instant::min);
         let input = tokio::select! {
             Some(request) = requests.recv() => { owner.request(request); continue }
             exited = exits.recv() => match exited {

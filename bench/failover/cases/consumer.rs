@@ -35,11 +35,13 @@ const STILL: Duration = Duration::from_secs(30);
 /// From so little delay on it is live.
 const LIVE_US: i64 = 1_000_000;
 
+fn now_us() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i64
+}
+
 /// How late a batch is: from the end of what is in it to now.
 fn delay_us(time: i64, slots: u8) -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let end = time + i64::from(slots) * limits::FRAME.as_micros() as i64;
-    now.as_micros() as i64 - end
+    now_us() - time - i64::from(slots) * limits::FRAME.as_micros() as i64
 }
 
 async fn everywhere(url: &str) -> anyhow::Result<(Gateway, Listener)> {
@@ -59,7 +61,7 @@ pub(crate) async fn hear(url: &str) -> anyhow::Result<()> {
             last = Instant::now();
             let (batch, stats) = (&delivered.batch, listener.stats());
             let delay = delay_us(batch.time, batch.runs.slots());
-            println!("{delay} {} {} {}", stats.lost, stats.recovered, stats.too_slow);
+            println!("{} {delay} {} {}", now_us(), stats.lost, stats.recovered);
         }
     }
     Ok(())
@@ -90,14 +92,18 @@ impl Drop for Still {
     }
 }
 
-/// Reads what it says until it is live: its delay, and what it has lost and
+/// Reads what it says from a moment on until it is live: what it has lost and
 /// recovered so far.
-async fn live(said: &mut tokio::io::Lines<BufReader<ChildStdout>>) -> anyhow::Result<(u64, u64)> {
+async fn live(
+    said: &mut tokio::io::Lines<BufReader<ChildStdout>>,
+    from_us: i64,
+) -> anyhow::Result<(u64, u64)> {
     loop {
         let line = tokio::time::timeout(PATIENCE, said.next_line()).await??;
         let line = line.context("the consumer ended")?;
         let numbers: Vec<i64> = line.split(' ').filter_map(|it| it.parse().ok()).collect();
-        if let [delay, lost, recovered, _] = numbers[..]
+        if let [said_us, delay, lost, recovered] = numbers[..]
+            && said_us > from_us
             && delay < LIVE_US
         {
             return Ok((lost.unsigned_abs(), recovered.unsigned_abs()));
@@ -138,7 +144,7 @@ pub(crate) async fn stopped(options: &Options) -> anyhow::Result<Vec<Row>> {
     let (mut noticed, mut broken, mut lost, mut recovered) = (vec![], vec![], vec![], vec![]);
     for _ in 0..options.repeats {
         let (still, mut said) = Still::start(&url)?;
-        let (lost_before, recovered_before) = live(&mut said).await?;
+        let (lost_before, recovered_before) = live(&mut said, now_us()).await?;
         let take = || delays.lock().map(|mut all| std::mem::take(&mut *all)).unwrap_or_default();
         take();
         tokio::time::sleep(STILL / 3).await;
@@ -149,10 +155,11 @@ pub(crate) async fn stopped(options: &Options) -> anyhow::Result<Vec<Row>> {
         beside.extend(take());
         still.signal(Signal::CONT);
         let at = Instant::now();
-        let (lost_after, recovered_after) = live(&mut said).await?;
+        live(&mut said, now_us()).await?;
         back.push(at.elapsed());
         // What it asks for again comes meanwhile.
         tokio::time::sleep(STILL / 3).await;
+        let (lost_after, recovered_after) = live(&mut said, now_us()).await?;
         noticed.push(asked.load(Ordering::Relaxed) - asks);
         broken.push(touched(&heard, &scene.ears.rooms()).1);
         lost.push((lost_after - lost_before) as f64);

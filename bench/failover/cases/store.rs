@@ -28,8 +28,9 @@ pub(crate) async fn away(options: &Options) -> anyhow::Result<Vec<Row>> {
         scene.fleet.node(0)?.kill();
         scene.fleet.node(1)?.kill();
         // Until programs have found the server that is left, nothing is heard of
-        // those whose server is gone; what they kept is asked for.
-        tokio::time::sleep(limits::RING_AGE).await;
+        // those whose server is gone; what they kept is asked for, and what
+        // was lost with the servers is given up after that.
+        tokio::time::sleep(limits::RING_AGE + limits::LISTEN_SILENT).await;
         let heard = ears.rooms();
         tokio::time::sleep(AWAY).await;
         let now = Instant::now();
@@ -51,7 +52,10 @@ pub(crate) async fn away(options: &Options) -> anyhow::Result<Vec<Row>> {
         moved.push(epochs + elsewhere as u64);
         broken.push(frames);
     }
-    let what = format!("two of three servers killed for {} s", AWAY.as_secs() + 10);
+    let what = format!(
+        "two of three servers killed for {} s",
+        (AWAY + limits::RING_AGE + limits::LISTEN_SILENT).as_secs()
+    );
     Ok(vec![
         Row::none(&format!("{what}: rooms given away or left"), &moved, String::new()),
         Row::none("… frames lost or altered", &broken, String::new()),

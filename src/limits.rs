@@ -1,9 +1,12 @@
 //! Every bound of the system in one place, each with its unit and the sum or
 //! the measurement that chose it. Nothing else in the crate invents a limit.
 
+mod again;
 mod nested;
 
 use std::time::Duration;
+
+pub use again::*;
 
 // ---- audio ----
 
@@ -76,48 +79,6 @@ pub const FILL_MAX: Duration = Duration::from_secs(600);
 /// Silence a consumer that skips what is no audio still gets at a stretch: a
 /// pause between words is part of speech.
 pub const SKIP_PAUSE: Duration = Duration::from_millis(300);
-
-// ---- retransmission ----
-
-/// How long a worker keeps each batch for retransmission.
-pub const RING_AGE: Duration = Duration::from_secs(10);
-/// Most bytes all rings of a worker may hold together: 10 s of 2,000 rooms of
-/// one speaker are 660 MB; beyond that the oldest batches go first.
-pub const RING_BYTES: usize = 768 * 1024 * 1024;
-/// Ranges in one NACK.
-pub const NACK_MAX_RANGES: usize = 16;
-/// Batches asked for in one NACK.
-pub const NACK_MAX_BATCHES: u64 = 64;
-/// Largest NACK request in bytes: 16 ranges of two 20-digit numbers and a name.
-pub const NACK_MAX_BYTES: usize = 4 * 1024;
-/// How often one batch is sent again to one subscriber.
-pub const RESEND_MAX: u8 = 3;
-/// A subscriber that asks for a batch again within this time is not answered:
-/// what it asked for is on its way.
-pub const RESEND_WINDOW: Duration = Duration::from_millis(20);
-/// Subscribers one batch is sent again to; each is remembered with 32 bytes.
-pub const RESEND_SUBSCRIBERS: usize = 256;
-/// Answers to NACKs a worker gives in a second; above that it says `throttled`.
-pub const RESEND_BATCHES_PER_S: u32 = 20_000;
-/// Batches a subscriber may have sent again in a second: the 10 s window of 16
-/// tracks at once, so that a consumer that was cut off catches up at once.
-pub const RESEND_BATCHES_PER_SUBSCRIBER_S: u32 = 1_000;
-/// Subscribers whose rate is watched at once; one more has to wait a second.
-pub const RESEND_BUCKETS: usize = 4_096;
-/// Slots a listener holds back per track while it waits for a missing batch,
-/// and batches a hole may span before its beginning is given up: twice the
-/// ring's age, also where each batch is a single slot.
-pub const REORDER_MAX_SLOTS: usize = 1_000;
-/// How long a listener waits for a retransmission before it declares a gap.
-pub const REORDER_DEADLINE: Duration = Duration::from_secs(10);
-/// A worker that hands its room over and is silent this long is not waited for
-/// any more: two batches of its tracks.
-pub const HANDOVER_SILENT: Duration = Duration::from_millis(400);
-/// Longest a listener holds a new epoch back while the old one is heard: what is
-/// missing of either has come by then, or will not.
-pub const HANDOVER_MAX: Duration = Duration::from_secs(1);
-/// How long a listener waits for the answer to a NACK before it asks again.
-pub const NACK_RETRY: Duration = Duration::from_millis(250);
 
 // ---- names and messages ----
 
@@ -455,6 +416,15 @@ pub const LISTEN_TRACKS_MAX: usize = 4_096;
 pub const LISTEN_QUEUE: usize = 4_096;
 /// NACKs of one listener that wait for their answer at once.
 pub const LISTEN_ASKS: usize = 64;
+/// Looks of one listener into what is recorded that are under way at once: each
+/// is a consumer of the stream, and hundreds at once cost the server seconds.
+pub const LISTEN_LOOKS: usize = 4;
+/// Rooms, or tracks, whose recording one listener reads from its beginning or
+/// from some time on: each is a consumer too.
+pub const LISTEN_PASTS: usize = 64;
+/// Batches behind those that are looked for that are read before they count as
+/// not recorded: what is in the stream out of order is within one window.
+pub const LOOK_BEYOND: u64 = RECORD_WINDOW as u64;
 /// A listener that listened this long before it first heard a track has missed
 /// none of it: an open track speaks ten times within it.
 pub const LISTEN_SETTLED: Duration = Duration::from_secs(2);

@@ -240,12 +240,6 @@ impl Pull {
                 "this version makes no mixes: pull participants and mix where you listen".into(),
             );
         }
-        if self.record {
-            return refuse(
-                "pull.record",
-                "this version records nothing: listen to the live tracks and keep them".into(),
-            );
-        }
         if !self.participants {
             return refuse("pull.participants", "nothing would be pulled: use true".into());
         }

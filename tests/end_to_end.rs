@@ -183,7 +183,7 @@ impl Ramps {
 async fn goes_on_after(away: Duration) {
     let mut rig = Rig::start().await;
     let gateway = Gateway::connect(&BusOptions::plain(&rig.server.url())).await.unwrap();
-    let drop = Some(DropOnPurpose { fraction: 0.05, seed: 9 });
+    let drop = Some(DropOnPurpose { fraction: 0.05, seed: 9, again: false });
     let options = ListenOptions { drop, ..ListenOptions::default() };
     let mut listener = gateway.listen(&"r".parse().unwrap(), options).await.unwrap();
     let spec = br#"{"id":"t","room":"r","sdk":"sim","params":{"participants":3,"source":"ramp"}}"#;

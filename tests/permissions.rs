@@ -3,7 +3,7 @@
 //!
 //! The tables are the contract; what the file allows is not read. Each role is
 //! a letter: **D**ispatcher, **W**orker, **R**ecorder, **S**ervice, **C**onsumer
-//! of room 42, **O**perator.
+//! of room 42, re**V**iewer of what was recorded of it, **O**perator.
 
 mod support;
 
@@ -15,6 +15,7 @@ use audio_gateway::{
         BusOptions, Link, Purpose,
         kv::{Change, Store},
         messages::{LeaseRecord, Nack, NackReply, NackStatus},
+        recording::{Bounds, Past, Since},
         service::{About, Endpoint, Service},
         subjects::{self, Lane, TrackNack},
     },
@@ -30,12 +31,13 @@ use tokio::{
 
 const SOON: Duration = Duration::from_secs(20);
 
-const ROLES: [(char, &str); 6] = [
+const ROLES: [(char, &str); 7] = [
     ('D', "dispatcher"),
     ('W', "worker"),
     ('R', "recorder"),
     ('S', "service"),
     ('C', "consumer-42"),
+    ('V', "reviewer-42"),
     ('O', "operator"),
 ];
 
@@ -61,7 +63,7 @@ const SAY: &[(&str, &str)] = &[
     ("audio.live.42.user-0", "W"),
     ("audio.live.43.user-0", "W"),
     ("audio.rec.42.user-0", "W"),
-    ("audio.nack.42.user-0", "WC"),
+    ("audio.nack.42.user-0", "WCV"),
     ("audio.nack.43.user-0", "W"),
     ("audio.resend.42.user-0.asr", "W"),
     ("audio.event.42", "W"),
@@ -74,6 +76,7 @@ const SAY: &[(&str, &str)] = &[
     ("_INBOX.service.x", "DWS"),
     ("_INBOX.consumer-42.x", "DWC"),
     ("_INBOX.consumer-43.x", "DW"),
+    ("_INBOX.reviewer-42.x", "DWV"),
     ("_INBOX.operator.x", "DWO"),
     // micro services
     ("$SRV.PING", "O"),
@@ -90,13 +93,13 @@ const SAY: &[(&str, &str)] = &[
     // JetStream: what makes, reads and watches
     ("$JS.API.STREAM.CREATE.KV_gateway_tasks", "D"),
     ("$JS.API.STREAM.CREATE.GATEWAY_EVENTS", "D"),
-    ("$JS.API.STREAM.CREATE.AUDIO", "R"),
+    ("$JS.API.STREAM.CREATE.AUDIO", "DR"),
     ("$JS.API.STREAM.CREATE.ANOTHER", ""),
     ("$JS.API.STREAM.INFO.KV_gateway_tasks", "DO"),
     ("$JS.API.STREAM.INFO.KV_gateway_rooms", "DWRO"),
     ("$JS.API.STREAM.INFO.KV_gateway_leases", "DWO"),
     ("$JS.API.STREAM.INFO.GATEWAY_EVENTS", "DO"),
-    ("$JS.API.STREAM.INFO.AUDIO", "RO"),
+    ("$JS.API.STREAM.INFO.AUDIO", "DRO"),
     ("$JS.API.STREAM.NAMES", "O"),
     ("$JS.API.STREAM.LIST", "O"),
     ("$JS.API.INFO", "DO"),
@@ -111,6 +114,14 @@ const SAY: &[(&str, &str)] = &[
     ("$JS.API.CONSUMER.CREATE.KV_gateway_tasks", "DO"),
     ("$JS.API.CONSUMER.CREATE.GATEWAY_EVENTS.x", "O"),
     ("$JS.API.CONSUMER.CREATE.AUDIO.x", "R"),
+    ("$JS.API.CONSUMER.CREATE.AUDIO.x.audio.rec.42.user-0", "RV"),
+    ("$JS.API.CONSUMER.CREATE.AUDIO.x.audio.rec.42.*", "RV"),
+    ("$JS.API.CONSUMER.CREATE.AUDIO.x.audio.rec.43.*", "R"),
+    ("$JS.API.CONSUMER.CREATE.AUDIO.x.audio.rec.*.*", "R"),
+    ("$JS.API.CONSUMER.CREATE.AUDIO.x.audio.rec.*.user-0", "R"),
+    ("$JS.API.CONSUMER.CREATE.AUDIO.x.audio.rec.>", "R"),
+    ("$JS.API.CONSUMER.CREATE.AUDIO.x.>", "R"),
+    ("$JS.API.DIRECT.GET.AUDIO", ""),
     ("$JS.API.CONSUMER.CREATE.AUDIO", ""),
     ("$JS.API.CONSUMER.DURABLE.CREATE.AUDIO.x", ""),
     ("$JS.API.CONSUMER.INFO.AUDIO.x", "RO"),
@@ -119,7 +130,7 @@ const SAY: &[(&str, &str)] = &[
     ("$JS.ACK.AUDIO.x.1.1.1.1.0", "R"),
     ("$JS.ACK.GATEWAY_EVENTS.x.1.1.1.1.0", ""),
     ("$JS.FC.KV_gateway_tasks.x.y", "DO"),
-    ("$JS.FC.AUDIO.x.y", ""),
+    ("$JS.FC.AUDIO.x.y", "V"),
     // JetStream: what changes or destroys
     ("$JS.API.STREAM.UPDATE.KV_gateway_tasks", ""),
     ("$JS.API.STREAM.UPDATE.AUDIO", ""),
@@ -158,6 +169,7 @@ const HEAR: &[(&str, &str)] = &[
     ("_INBOX.service.>", "S"),
     ("_INBOX.consumer-42.>", "C"),
     ("_INBOX.consumer-42.x.y", "C"),
+    ("_INBOX.reviewer-42.>", "V"),
     ("_INBOX.operator.>", "O"),
     ("gateway.task.submit", "D"),
     ("gateway.task.get", "D"),
@@ -177,15 +189,15 @@ const HEAR: &[(&str, &str)] = &[
     ("gateway.worker.w1.drain", "W"),
     ("gateway.worker.w1.ping", "W"),
     ("gateway.worker.w1.inventory", "W"),
-    ("audio.live.42.*", "WC"),
+    ("audio.live.42.*", "WCV"),
     ("audio.live.43.*", "W"),
     ("audio.live.*.*", "W"),
-    ("audio.rec.42.*", "WC"),
+    ("audio.rec.42.*", "WCV"),
     ("audio.rec.43.*", "W"),
-    ("audio.event.42", "WRCO"),
+    ("audio.event.42", "WRCVO"),
     ("audio.event.43", "WRO"),
     ("audio.event.*", "WRO"),
-    ("audio.resend.42.*.asr", "WC"),
+    ("audio.resend.42.*.asr", "WCV"),
     ("audio.resend.43.*.asr", "W"),
     ("audio.nack.*.*", "W"),
     ("audio.nack.42.user-0", "W"),
@@ -317,6 +329,7 @@ async fn a_consumer_hears_its_room_and_gets_again_what_it_missed() {
         held: None,
         missing: Vec::new(),
         retry_after_ms: 0,
+        spread_ms: 0,
         message: String::new(),
     };
     let topic = TrackNack(room, track);
@@ -362,6 +375,38 @@ async fn the_recorder_reads_what_workers_record() {
     let batch = within("batch", SOON, batches.next()).await.expect("one").expect("a batch");
     assert_eq!(batch.payload, "batch");
     batch.double_ack().await.expect("acknowledged");
+}
+
+#[tokio::test]
+async fn a_reviewer_reads_its_room_and_no_other() {
+    let server = server().await;
+    let dispatcher = link(&server, "dispatcher").await;
+    let made = Store::new(&dispatcher, None).ensure_recording(Bounds::default()).await;
+    assert!(made.expect("made").is_some());
+    let worker = link(&server, "worker").await;
+    for room in ["42", "43"] {
+        let subject = format!("audio.rec.{room}.user-0");
+        worker.ask_bytes(&subject, room.to_owned().into(), SOON).await.expect("kept");
+    }
+    let reviewer = link(&server, "reviewer-42").await;
+    let mut past = Past::open(&reviewer, "audio.rec.42.*", Since::Beginning).await.expect("opened");
+    let read = within("what is recorded", SOON, past.next()).await.expect("a batch");
+    assert_eq!((read.payload.as_ref(), past.is_told()), (&b"42"[..], true));
+    assert_clean(&reviewer);
+    assert!(!server.log().contains("Violation"), "{}", server.log());
+    // Nor where the filter of its own room stands in the subject alone.
+    assert!(Past::open(&reviewer, "audio.rec.43.*", Since::Beginning).await.is_err());
+    let ask = "$JS.API.CONSUMER.CREATE.AUDIO.x.audio.rec.42.*";
+    for more in
+        [r#""filter_subject":"audio.rec.43.*""#, r#""filter_subjects":["audio.rec.43.*"]"#, ""]
+    {
+        let comma = if more.is_empty() { "" } else { "," };
+        let config = format!(
+            r#"{{"stream_name":"AUDIO","config":{{"name":"x","ack_policy":"none","deliver_subject":"_INBOX.reviewer-42.y"{comma}{more}}}}}"#
+        );
+        let answer = reviewer.ask_bytes(ask, config.into(), SOON).await.expect("an answer");
+        assert!(String::from_utf8_lossy(&answer).contains("error"), "{answer:?}");
+    }
 }
 
 fn lease(holder: &str) -> LeaseRecord {

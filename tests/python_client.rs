@@ -27,9 +27,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// asr_feed.py of `r`, track `ann`.
 fn feed(url: &str) -> tokio::process::Child {
+    feed_with(url, &[])
+}
+
+fn feed_with(url: &str, more: &[&str]) -> tokio::process::Child {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python/examples/asr_feed.py");
     tokio::process::Command::new("python3")
         .args([script, "r", "--track", "ann", "--server", url])
+        .args(more)
         .env("PYTHONPATH", python_path())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -148,4 +153,42 @@ async fn a_recogniser_hears_no_seam_where_the_room_goes_to_another_worker() {
     want.truncate(want.len() - 4 * 640);
     assert_eq!(pcm.len(), want.len());
     assert!(pcm == want, "samples differ");
+}
+
+#[tokio::test]
+async fn a_recogniser_that_comes_late_hears_what_was_said_before() {
+    let server = NatsServer::start().await;
+    let worker = FakeWorker::start(&server.url()).await;
+    let (r, ann) = (room("r"), track("ann"));
+    for seq in 0..60 {
+        worker.keep(&r, &ann, 1, seq, batch(1, seq, 0));
+    }
+    // Four seconds and a tenth: half of the first batch of them is not wanted.
+    let mut feed = feed_with(&server.url(), &["--from", "4.1"]);
+    let mut out = feed.stdout.take().unwrap();
+    let mut pcm = vec![0; 2 * 3_200];
+    let mut seq = 60;
+    within("first sound", PATIENCE, async {
+        let mut pace = tokio::time::interval(Duration::from_millis(100));
+        let heard = out.read_exact(&mut pcm);
+        tokio::pin!(heard);
+        loop {
+            tokio::select! {
+                read = &mut heard => break read.unwrap(),
+                _ = pace.tick() => {
+                    worker.say(&r, &ann, 1, seq, batch(1, seq, 0)).await;
+                    seq += 1;
+                }
+            }
+        }
+    })
+    .await;
+    worker.say(&r, &ann, 1, seq, batch(1, seq, FLAG_LAST)).await;
+    within("end of the track", PATIENCE, out.read_to_end(&mut pcm)).await.unwrap();
+    assert!(within("end", PATIENCE, feed.wait()).await.unwrap().success());
+    let all: Vec<u8> = (0..=seq).flat_map(ramp).collect();
+    assert!(all.ends_with(&pcm), "samples differ");
+    // Where it came in is not known to the batch.
+    let before = pcm.len() / 2 / 320;
+    assert!(before >= 205 + 10 && before <= 205 + 10 * (seq as usize - 58), "{before} slots");
 }

@@ -7,6 +7,7 @@
 
 mod fleet;
 mod floor;
+mod greedy;
 mod meter;
 mod ramp;
 mod report;
@@ -66,9 +67,15 @@ struct Options {
     /// Share of batches thrown away at the listener
     #[arg(long, default_value_t = 0.0)]
     drop: f64,
+    /// Throw away as large a share of what is sent again
+    #[arg(long)]
+    drop_again: bool,
     /// Seed of what is thrown away
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Beside the listener, one that asks for everything again without end
+    #[arg(long)]
+    greedy: bool,
     /// Kill the server midway and start it again after so many seconds
     #[arg(long)]
     kill_server: Option<f64>,
@@ -131,8 +138,11 @@ async fn run(options: &Options) -> anyhow::Result<Report> {
 
 async fn measure(options: &Options, mut fleet: Fleet, feeder: &Feeder) -> anyhow::Result<Report> {
     let gateway = Gateway::connect(&BusOptions::plain(&fleet.url)).await?;
-    let drop = (options.drop > 0.0)
-        .then_some(DropOnPurpose { fraction: options.drop, seed: options.seed });
+    let drop = (options.drop > 0.0).then_some(DropOnPurpose {
+        fraction: options.drop,
+        seed: options.seed,
+        again: options.drop_again,
+    });
     let mut listener =
         gateway.listen_everywhere(ListenOptions { drop, ..ListenOptions::default() }).await?;
     let mut ramps = Ramps::new(feeder.moments());
@@ -153,6 +163,8 @@ async fn measure(options: &Options, mut fleet: Fleet, feeder: &Feeder) -> anyhow
     let slowest = submitting.await.context("submitting panicked")??;
     listen(&mut listener, &mut ramps, Duration::from_secs(options.warm_up)).await?;
 
+    let greedy = options.greedy.then(|| greedy::start(&gateway, options));
+    let sent = greedy::sent(&gateway).await?;
     let begin = Costs::read(&fleet.programs(), feeder.cpu_us());
     let dropped = feeder.frames().1;
     ramps.restart();
@@ -197,6 +209,11 @@ async fn measure(options: &Options, mut fleet: Fleet, feeder: &Feeder) -> anyhow
     let (_, dropped_by_end, latest) = feeder.frames();
     let cost = Costs::read(&fleet.programs(), feeder.cpu_us()).since(&begin);
     ramps.measured();
+    let [resent, live] = greedy::sent(&gateway).await?;
+    let resent = Some((resent.saturating_sub(sent[0]), live.saturating_sub(sent[1])));
+    if let Some(greedy) = greedy {
+        greedy.abort();
+    }
     // What is still on its way is waited for: a batch that is missing at the end
     // may come within the ring's age.
     let settle = Duration::from_secs(if options.drop > 0.0 { 3 } else { 1 });
@@ -221,6 +238,7 @@ async fn measure(options: &Options, mut fleet: Fleet, feeder: &Feeder) -> anyhow
         calls,
         memory,
         proportional,
+        resent,
         restarts,
         unfed: dropped_by_end - dropped,
         latest_feed_us: if options.adapters == Adapters::Fed { latest } else { 0 },

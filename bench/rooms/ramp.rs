@@ -24,6 +24,8 @@ pub(crate) struct Ramps {
     /// From when the last frame of a batch entered its pipe to when the batch was
     /// in hand, in µs.
     delays: Vec<u32>,
+    /// How long batches were missing that came, in µs.
+    recoveries: Vec<u32>,
     fault: Option<Instant>,
     measuring: bool,
 }
@@ -70,6 +72,8 @@ pub(crate) struct Summary {
     /// batches.
     pub(crate) delay_ms: [f64; 4],
     pub(crate) delays: usize,
+    /// The same of how long batches were missing that came.
+    pub(crate) recovery_ms: [f64; 4],
     /// Tracks that moved to another epoch after the fault, then the median and
     /// maximum in ms from the fault to the first batch of the new epoch, and
     /// from the last batch before.
@@ -84,6 +88,7 @@ impl Ramps {
             total: Tally::default(),
             moments,
             delays: Vec::new(),
+            recoveries: Vec::new(),
             fault: None,
             measuring: false,
         }
@@ -98,6 +103,7 @@ impl Ramps {
     pub(crate) fn restart(&mut self) {
         self.total = Tally::default();
         self.delays.clear();
+        self.recoveries.clear();
         self.measuring = true;
     }
 
@@ -128,6 +134,8 @@ impl Ramps {
                     let written = room.and_then(|room| self.moments.written(room, end));
                     let delay = now_us - written.unwrap_or(end);
                     self.delays.push(u32::try_from(delay).unwrap_or(0));
+                    let missing = delivered.missing.map(|time| time.as_micros() as u32);
+                    self.recoveries.extend(missing);
                 }
                 track.batch(&delivered.batch, &mut self.total, self.fault, now);
             }
@@ -144,11 +152,15 @@ impl Ramps {
 
     /// What came out of it.
     pub(crate) fn summary(&mut self, now: Instant) -> Summary {
-        self.delays.sort_unstable();
-        let at = |share: f64| {
-            let last = self.delays.len().saturating_sub(1);
-            self.delays.get((last as f64 * share) as usize).map_or(0.0, |us| f64::from(*us) / 1e3)
+        let spread_of = |times: &mut Vec<u32>| {
+            times.sort_unstable();
+            let last = times.len().saturating_sub(1) as f64;
+            [0.5, 0.99, 0.999, 1.0].map(|share| {
+                times.get((last * share) as usize).map_or(0.0, |us| f64::from(*us) / 1e3)
+            })
         };
+        let delay_ms = spread_of(&mut self.delays);
+        let recovery_ms = spread_of(&mut self.recoveries);
         let alive = self
             .tracks
             .values()
@@ -165,8 +177,9 @@ impl Ramps {
         Summary {
             tally: self.total,
             alive: alive.count(),
-            delay_ms: [at(0.5), at(0.99), at(0.999), at(1.0)],
+            delay_ms,
             delays: self.delays.len(),
+            recovery_ms,
             fail_over,
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct Report {
     pub(crate) memory: Vec<f64>,
     /// The same at the end, with what is shared counted in parts.
     pub(crate) proportional: f64,
+    /// Bytes that the workers sent again and said meanwhile.
+    pub(crate) resent: Option<(u64, u64)>,
     /// What the dispatcher says at the end.
     pub(crate) restarts: Restarts,
     /// Frames for which a pipe had no room: its reader was too late.
@@ -95,6 +97,21 @@ impl Report {
                 self.unfed
             ),
         );
+        let [p50, p99, p999, max] = self.heard.recovery_ms;
+        if max > 0.0 {
+            row(
+                "from a loss to its batch",
+                format!("p50 {p50:.1} ms, p99 {p99:.1}, p99.9 {p999:.1}, max {max:.1}"),
+            );
+        }
+        if let Some((resent, live)) = self.resent {
+            let percent = resent as f64 * 100.0 / live.max(1) as f64;
+            let mb = |bytes: u64| bytes as f64 / 1e6;
+            row(
+                "sent again of what is said",
+                format!("{percent:.2} % ({:.1} of {:.1} MB)", mb(resent), mb(live)),
+            );
+        }
         if let Some((moved, fault, last)) = self.heard.fail_over {
             row("tracks that moved", moved.to_string());
             row("from the fault", format!("median {:.0} ms, worst {:.0} ms", fault[0], fault[1]));

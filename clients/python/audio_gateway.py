@@ -25,6 +25,8 @@ NACK_MAX_RANGES, NACK_MAX_BATCHES, AUDIO, FLAG_LAST = 16, 64, 0, 4
 # While a room is handed over: silence after which the old worker is not waited for, the
 # longest wait, and how long after flag 4 a track may go on under another epoch.
 SILENT_S, HANDOVER_S, ENDED_S = 0.4, 1.0, 0.6
+# What a worker keeps to begin with, and how long that may hold up what is live.
+RING_S, PREROLL_WAIT_S = 10.0, 3.0
 MISSING = {3, 4, 5, 7}  # absent, lost, stalled, dropped: another worker may have it
 
 
@@ -137,6 +139,11 @@ class Order:
             return
         self.held[seq] = batch
 
+    def want_before(self, seq: int, since: float) -> None:
+        """Is missing all from its first batch to `seq`, since then."""
+        self.missing.update((lost, [since, 0.0]) for lost in range(self.top, seq))
+        self.top = seq
+
     def give_up(self, seqs: Iterable[int], reason: str) -> None:
         """Waits for these no longer."""
         self.gone.update((seq, (seq + 1, reason)) for seq in seqs if self.missing.pop(seq, None))
@@ -185,8 +192,10 @@ class Track:
     """One track in order, also from one worker to the next: while a room is handed over both
     speak, and the old one is heard until the new one has what comes next."""
 
-    def __init__(self, name: str, deadline: float) -> None:
-        self.name, self.deadline = name, deadline
+    def __init__(self, name: str, deadline: float, from_: float = 0.0) -> None:
+        self.name, self.deadline, self.from_ = name, deadline, from_
+        self.begin = -1  # where what is wanted begins, until something was handed out
+        self.behind = False  # the program did not follow: go on with what is new
         self.orders: list[Order] = []  # the one listened to, and the one to follow
         self.cut_at, self.over = 0.0, False
         self.end = self.floor = -1  # what was handed out; what was so under the epoch before
@@ -194,7 +203,14 @@ class Track:
     def insert(self, batch: Batch, now: float) -> list[Heard]:
         """Takes in a batch, live or sent again."""
         if not self.orders:
-            self.orders = [Order(self.name, batch.epoch, batch.seq, now)]
+            # The worker keeps what came before: how many batches that are, this one tells by
+            # its length alone, and what is too many lies before the beginning.
+            before = -(-int(self.from_ * SLOTS_PER_S) // batch.slots) * 9 // 8
+            order = Order(self.name, batch.epoch, max(0, batch.seq - before), now)
+            order.want_before(batch.seq, now - max(0.0, self.deadline - PREROLL_WAIT_S))
+            self.orders = [order]
+            if before:
+                self.begin = max(0, batch.pos - int(self.from_ * batch.rate))
         elif batch.epoch > self.orders[-1].epoch:
             old = self.orders[0]
             near = -10 * batch.rate <= batch.pos - old.reach <= SILENT_S * batch.rate
@@ -204,6 +220,14 @@ class Track:
         for order in self.orders:
             if order.epoch == batch.epoch:
                 order.insert(batch, now)
+        return self.tick(now)
+
+    def catch_up(self, batch: Batch, now: float) -> list[Heard]:
+        """Leaves out what is missing before a batch."""
+        self.behind = False
+        for order in self.orders:
+            passed = [seq for seq in order.missing if order.epoch < batch.epoch or seq < batch.seq]
+            order.give_up(passed, "too_slow")
         return self.tick(now)
 
     def give_up(self, order: Order, seqs: Iterable[int], reason: str, now: float) -> list[Heard]:
@@ -250,6 +274,12 @@ class Track:
         self.over, self.floor = False, self.end
 
     def _hand_out(self, one: Heard, out: list[Heard]) -> None:
+        if self.begin >= 0:
+            # Nobody has what came before, or nobody wanted it.
+            early = one.before(self.begin) if isinstance(one, Batch) else 0
+            if isinstance(one, Gap) or early == one.slots:
+                return
+            one, self.begin = one.after(early) if early else one, -1
         if isinstance(one, Batch):
             self.over = self.over or bool(one.flags & FLAG_LAST)
             # So far back it is another time line.
@@ -264,8 +294,9 @@ class Track:
 class Listener:
     """All tracks of a room, each in order: iterate over it. Made by `Gateway.listen`."""
 
-    def __init__(self, nc: Client, room: str, deadline: float) -> None:
+    def __init__(self, nc: Client, room: str, deadline: float, from_: float = 0.0) -> None:
         self._nc, self._room, self._deadline, self._me = nc, room, deadline, uuid.uuid4().hex
+        self._from = min(max(from_, 0.0), RING_S)
         self._tracks: dict[str, Track] = {}
         self._queue: asyncio.Queue[Heard] = asyncio.Queue()
         self._asks: set[asyncio.Task[None]] = set()
@@ -297,10 +328,18 @@ class Listener:
             self.bad += 1
             return
         if name not in self._tracks and len(self._tracks) < TRACKS_MAX:
-            self._tracks[name] = Track(name, self._deadline)
-        # What does not fit is missing, and asked for when there is room again.
-        if self._queue.qsize() < QUEUE_MAX and (track := self._tracks.get(name)):
-            self._tell(track, track.insert(batch, time.monotonic()))
+            self._tracks[name] = Track(name, self._deadline, self._from)
+        if not (track := self._tracks.get(name)):
+            return
+        # What does not fit is left out: whoever is too slow goes on with what is new.
+        if self._queue.qsize() >= QUEUE_MAX:
+            track.behind = True
+            return
+        now = time.monotonic()
+        heard = track.insert(batch, now)
+        if track.behind and not msg.subject.startswith("audio.resend."):
+            heard += track.catch_up(batch, now)
+        self._tell(track, heard)
 
     async def _tick(self) -> None:
         while True:
@@ -313,7 +352,7 @@ class Listener:
             self._queue.put_nowait(one)
         for order in track.orders:
             leaves = len(track.orders) > 1 and order is track.orders[0]
-            if not order.asking and (ranges := order.ask(time.monotonic(), leaves)):
+            if not (order.asking or track.behind) and (ranges := order.ask(time.monotonic(), leaves)):
                 order.asking = True
                 task = asyncio.create_task(self._ask(track, order, ranges))
                 self._asks.add(task)  # keeps it alive
@@ -358,9 +397,12 @@ class Gateway:
         task = {"id": str(uuid.uuid4()), "room": room, "sdk": sdk} | task
         return await self.ask("gateway.task.submit", task)
 
-    async def listen(self, room: str, deadline: float = DEADLINE_S) -> Listener:
-        """Listens; nothing that is said after it returns is missed."""
-        return await Listener(self.nc, room, deadline)._open()
+    async def listen(
+        self, room: str, deadline: float = DEADLINE_S, from_: float = 0.0
+    ) -> Listener:
+        """Listens; nothing that is said after it returns is missed. `from_` is how many
+        seconds of what was said before are wanted as well: up to 10."""
+        return await Listener(self.nc, room, deadline, from_)._open()
 
     async def ask(self, subject: str, message: dict[str, Any]) -> dict[str, Any]:
         """Asks anything, as in `ask("gateway.task.get", {"task": "call-42"})`."""

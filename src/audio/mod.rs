@@ -30,7 +30,7 @@ pub use fill::{Fill, Filler, Piece, Sound};
 pub use frame::{
     FLAG_DISCONTINUITY, FLAG_LAST, FLAG_RESENT, FLAG_TALK_SPURT, Format, SLOTS_PER_S, SlotState,
 };
-pub use gaps::{Gap, GapReason};
+pub use gaps::{Gap, GapReason, Pace};
 pub use order::{ReorderConfig, ReorderStats};
 pub use place::Break;
 pub use pool::Pool;

@@ -9,7 +9,8 @@ use std::{
 
 use super::{
     batch::Batch,
-    gaps::{GapReason, Holes},
+    frame::FLAG_RESENT,
+    gaps::{GapReason, Holes, Pace},
 };
 use crate::limits::{
     NACK_MAX_BATCHES, NACK_MAX_RANGES, NACK_RETRY, REORDER_DEADLINE, REORDER_MAX_SLOTS,
@@ -20,14 +21,17 @@ use crate::limits::{
 pub struct ReorderConfig {
     /// How long a missing batch is waited for.
     pub deadline: Duration,
-    /// How long the answer to a NACK is waited for.
-    pub retry: Duration,
+    /// How fast a worker is asked.
+    pub pace: Pace,
     /// Slots held back while something before them is missing; also the number
     /// of batches a hole may span before its beginning is given up.
     pub max_slots: usize,
     /// A first batch with at most this number belongs to a track that began
     /// while we listened: what came before it is missing, not missed.
     pub joined_within: u64,
+    /// So much of what came before the first batch is wanted as well, as far as
+    /// somebody has it.
+    pub preroll: Duration,
     /// Whether a higher epoch speaks of the same time line. Where a source just
     /// begins anew under it, it is followed at once.
     pub one_line: bool,
@@ -37,9 +41,10 @@ impl Default for ReorderConfig {
     fn default() -> Self {
         Self {
             deadline: REORDER_DEADLINE,
-            retry: NACK_RETRY,
+            pace: Pace { retry: NACK_RETRY, trip: Duration::ZERO },
             max_slots: REORDER_MAX_SLOTS,
             joined_within: 0,
+            preroll: Duration::ZERO,
             one_line: true,
         }
     }
@@ -66,10 +71,14 @@ pub struct ReorderStats {
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "it is matched where it is made")]
 pub(super) enum Next {
-    Batch(Batch),
+    /// A batch, and how long it was missing, where it was.
+    Batch(Batch, Option<Duration>),
     /// Everything from the next number up to this one was given up.
     Lost(u64, GapReason),
 }
+
+/// A batch that waits for those before it, and how long it was missing.
+type Held = (Batch, Option<Duration>);
 
 /// See the module.
 #[derive(Debug)]
@@ -79,9 +88,11 @@ pub(super) struct Order {
     pub(super) next: u64,
     /// One after the highest batch seen.
     top: u64,
-    held: BTreeMap<u64, Batch>,
+    held: BTreeMap<u64, Held>,
     held_slots: usize,
     holes: Holes,
+    /// How long what was asked for took to come, as last measured.
+    trip: Option<Duration>,
     /// The highest position up to which something was received …
     pub(super) reach: u64,
     /// … and when that was last.
@@ -99,9 +110,17 @@ impl Order {
             held: BTreeMap::new(),
             held_slots: 0,
             holes: Holes::default(),
+            trip: None,
             reach: 0,
             heard: now,
         }
+    }
+
+    /// Wants what lies between its first batch and `seq`, and waits until
+    /// `since` and its patience are over.
+    pub(super) fn want_before(&mut self, seq: u64, since: Instant) {
+        self.holes.open(self.top, seq, since);
+        self.top = seq;
     }
 
     /// Takes in a batch of this epoch.
@@ -113,23 +132,33 @@ impl Order {
             return;
         }
         stats.received += 1;
+        let mut missing = None;
         if seq >= self.top {
             self.holes.open(self.top, seq, now);
             self.top = seq + 1;
-        } else if self.holes.fill(seq) {
+        } else if let Some(filled) = self.holes.fill(seq) {
             stats.recovered += 1;
+            missing = Some(now.saturating_duration_since(filled.since));
+            if let Some(asked) = filled.asked.filter(|_| batch.has(FLAG_RESENT)) {
+                self.trip = Some(now.saturating_duration_since(asked));
+            }
         }
         self.reach = self.reach.max(batch.end());
         self.held_slots += usize::from(batch.runs.slots());
-        self.held.insert(seq, batch);
+        self.held.insert(seq, (batch, missing));
+    }
+
+    /// Takes the last measure of the way to the worker and back.
+    pub(super) fn take_trip(&mut self) -> Option<Duration> {
+        self.trip.take()
     }
 
     /// Takes the next batch, or what was given up in its place.
     pub(super) fn take(&mut self) -> Option<Next> {
-        if let Some(batch) = self.held.remove(&self.next) {
+        if let Some((batch, missing)) = self.held.remove(&self.next) {
             self.next += 1;
             self.held_slots -= usize::from(batch.runs.slots());
-            return Some(Next::Batch(batch));
+            return Some(Next::Batch(batch, missing));
         }
         let (to, reason) = self.holes.take_given_up(self.next)?;
         Some(Next::Lost(to, reason))
@@ -141,8 +170,8 @@ impl Order {
         let Some(mut first) = self.held.first_entry() else { return };
         let seq = *first.key();
         self.held_slots -= usize::from(slots);
-        if slots < first.get().runs.slots() {
-            first.get_mut().skip(slots);
+        if slots < first.get().0.runs.slots() {
+            first.get_mut().0.skip(slots);
             self.next = seq;
         } else {
             first.remove();
@@ -153,12 +182,12 @@ impl Order {
 
     /// Position of a batch that is held.
     pub(super) fn position(&self, seq: u64) -> Option<u64> {
-        self.held.get(&seq).map(|batch| batch.pos)
+        self.held.get(&seq).map(|(batch, _)| batch.pos)
     }
 
     /// The first batch that is held.
     pub(super) fn first(&self) -> Option<&Batch> {
-        self.held.values().next()
+        self.held.values().next().map(|(batch, _)| batch)
     }
 
     /// Batches that are held.
@@ -169,6 +198,42 @@ impl Order {
     /// Waits no longer for batches from `seq` on.
     pub(super) fn give_up(&mut self, seq: u64, count: u64, reason: GapReason) {
         self.holes.give_up(seq, seq.saturating_add(count).min(self.top), reason);
+    }
+
+    /// Waits no longer for them from some time on.
+    pub(super) fn give_up_at(&mut self, seq: u64, count: u64, reason: GapReason, at: Instant) {
+        self.holes.give_up_at(seq, seq.saturating_add(count).min(self.top), reason, at);
+    }
+
+    /// Notes why they do not come.
+    pub(super) fn excuse(&mut self, seq: u64, count: u64, reason: GapReason) {
+        self.holes.excuse(seq, seq.saturating_add(count).min(self.top), reason);
+    }
+
+    /// Has them looked for on disk.
+    pub(super) fn look_elsewhere(&mut self, seq: u64, count: u64, reason: Option<GapReason>) {
+        self.holes.look_elsewhere(seq, seq.saturating_add(count).min(self.top), reason);
+    }
+
+    /// What is to be looked for on disk now.
+    pub(super) fn seek(&mut self) -> Option<(u64, u64)> {
+        self.holes.seek()
+    }
+
+    /// It was looked for.
+    pub(super) fn sought(&mut self, from: u64, to: u64) {
+        self.holes.sought(from, to);
+    }
+
+    /// Until when any of these is of use.
+    pub(super) fn useful_until(
+        &self,
+        ranges: &[(u64, u64)],
+        config: &ReorderConfig,
+    ) -> Option<Instant> {
+        let until =
+            |&(first, count)| self.holes.useful_until(first, first + count, config.deadline);
+        ranges.iter().filter_map(until).max()
     }
 
     /// Waits for nothing any more.
@@ -200,12 +265,13 @@ impl Order {
     }
 
     /// Ranges `(seq, count)` to ask for now; they count as asked for.
-    pub(super) fn ask(&mut self, now: Instant, retry: Duration) -> Vec<(u64, u64)> {
-        self.holes.ask(now, retry, NACK_MAX_RANGES, NACK_MAX_BATCHES)
+    pub(super) fn ask(&mut self, now: Instant, config: &ReorderConfig) -> Vec<(u64, u64)> {
+        let most = (NACK_MAX_RANGES, NACK_MAX_BATCHES);
+        self.holes.ask(now, config.pace, config.deadline, most)
     }
 
     /// When something is to be asked for or given up.
     pub(super) fn deadline(&self, now: Instant, config: &ReorderConfig) -> Option<Instant> {
-        self.holes.deadline(now, config.retry, config.deadline)
+        self.holes.deadline(now, config.pace, config.deadline)
     }
 }

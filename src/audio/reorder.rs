@@ -8,15 +8,15 @@
 //! none left out that either of them has. An epoch whose worker is gone is not
 //! waited for.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     batch::Batch,
     frame::FLAG_LAST,
-    gaps::{Gap, GapReason},
+    gaps::{Gap, GapReason, Pace},
     order::{Next, Order, ReorderConfig, ReorderStats},
 };
-use crate::limits::{GAP_MAX, HANDOVER_MAX, HANDOVER_SILENT};
+use crate::limits::{FRAME, GAP_MAX, HANDOVER_MAX, HANDOVER_SILENT, PREROLL_WAIT};
 
 /// What comes next on the track.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Delivered {
     /// where the positions run on, also for the first. Behind a gap this is
     /// its length.
     pub jump: i64,
+    /// How long it was missing, where it was.
+    pub missing: Option<Duration>,
 }
 
 /// An epoch that is to follow.
@@ -61,6 +63,8 @@ pub struct Reorder {
     end: Option<u64>,
     /// What lies before this was delivered under the epoch before.
     floor: Option<u64>,
+    /// Where what is wanted begins, until something was delivered.
+    begin: Option<u64>,
     stats: ReorderStats,
 }
 
@@ -75,6 +79,7 @@ impl Reorder {
             over: false,
             end: None,
             floor: None,
+            begin: None,
             stats: ReorderStats::default(),
         }
     }
@@ -116,6 +121,70 @@ impl Reorder {
         out
     }
 
+    /// The worker said so, and what it sent before may be on its way until then.
+    pub fn unavailable_at(
+        &mut self,
+        epoch: u64,
+        (seq, count): (u64, u64),
+        reason: GapReason,
+        at: Instant,
+    ) {
+        if let Some(order) = self.order(epoch) {
+            order.give_up_at(seq, count, reason, at);
+        }
+    }
+
+    /// Notes why batches do not come, to be told if they never do.
+    pub fn excuse(&mut self, epoch: u64, seq: u64, count: u64, reason: GapReason) {
+        if let Some(order) = self.order(epoch) {
+            order.excuse(seq, count, reason);
+        }
+    }
+
+    /// Has batches looked for where they are recorded, once each, instead of
+    /// giving them up for this reason; without one they are asked for again where
+    /// they are not there. [`Reorder::seek`] says which.
+    pub fn look_elsewhere(
+        &mut self,
+        epoch: u64,
+        (seq, count): (u64, u64),
+        reason: Option<GapReason>,
+    ) -> Vec<Delivery> {
+        let mut out = Vec::new();
+        if let Some(order) = self.order(epoch) {
+            order.look_elsewhere(seq, count, reason);
+            self.advance(&mut out);
+        }
+        out
+    }
+
+    /// Batches of an epoch to look for in a recording now, as `(from, to)`.
+    pub fn seek(&mut self, epoch: u64) -> Option<(u64, u64)> {
+        self.order(epoch)?.seek()
+    }
+
+    /// They were looked for, and those that were there have been taken in.
+    pub fn sought(&mut self, epoch: u64, (from, to): (u64, u64)) -> Vec<Delivery> {
+        let mut out = Vec::new();
+        if let Some(order) = self.order(epoch) {
+            order.sought(from, to);
+            self.advance(&mut out);
+        }
+        out
+    }
+
+    /// Leaves out what is missing before a batch that was taken in: the program
+    /// could not follow, and goes on from there.
+    pub fn catch_up(&mut self, epoch: u64, seq: u64) -> Vec<Delivery> {
+        let mut out = Vec::new();
+        for order in self.orders() {
+            let to = if order.epoch < epoch { u64::MAX } else { seq };
+            order.give_up(0, to, GapReason::TooSlow);
+        }
+        self.advance(&mut out);
+        out
+    }
+
     /// Gives up what was waited for long enough. Due at [`Reorder::deadline`].
     pub fn tick(&mut self, now: Instant) -> Vec<Delivery> {
         let mut out = Vec::new();
@@ -139,10 +208,28 @@ impl Reorder {
     /// Ranges `(seq, count)` of an epoch to ask for now, as many as one NACK
     /// takes; they count as asked for. To be called until it is empty.
     pub fn missing(&mut self, epoch: u64, now: Instant) -> Vec<(u64, u64)> {
-        let retry = self.config.retry;
-        let ranges = self.order(epoch).map_or_else(Vec::new, |order| order.ask(now, retry));
+        let config = self.config;
+        let ranges = self.order(epoch).map_or_else(Vec::new, |order| order.ask(now, &config));
         self.stats.nacked += ranges.iter().map(|range| range.1).sum::<u64>();
         ranges
+    }
+
+    /// Until when any of these is of use.
+    #[must_use]
+    pub fn useful_until(&self, epoch: u64, ranges: &[(u64, u64)]) -> Option<Instant> {
+        let successor = self.successor.as_ref().map(|successor| &successor.order);
+        let mut orders = self.current.iter().chain(successor);
+        orders.find(|order| order.epoch == epoch)?.useful_until(ranges, &self.config)
+    }
+
+    /// Asks at this pace from now on.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.config.pace = pace;
+    }
+
+    /// How long what was asked for took to come, as last measured.
+    pub fn take_trip(&mut self) -> Option<Duration> {
+        self.orders().filter_map(Order::take_trip).last()
     }
 
     /// When [`Reorder::missing`] or [`Reorder::tick`] has something to do next,
@@ -185,7 +272,19 @@ impl Reorder {
     /// Turns to the first epoch that is heard.
     fn begin(&mut self, batch: &Batch, now: Instant) {
         let first = if batch.seq > self.config.joined_within { batch.seq } else { 0 };
-        self.current = Some(Order::new(batch.epoch, first, now));
+        if self.config.preroll.is_zero() || first < batch.seq {
+            self.current = Some(Order::new(batch.epoch, first, now));
+            return;
+        }
+        // How many batches that is, this one tells by its length alone: what is
+        // too many lies before the beginning and is left out.
+        let slots = (self.config.preroll.as_millis() / FRAME.as_millis()) as u64;
+        let batches = slots.div_ceil(u64::from(batch.runs.slots())) * 9 / 8 + 1;
+        let mut order = Order::new(batch.epoch, first.saturating_sub(batches), now);
+        let waited = self.config.deadline.saturating_sub(PREROLL_WAIT);
+        order.want_before(batch.seq, now.checked_sub(waited).unwrap_or(now));
+        self.current = Some(order);
+        self.begin = Some(batch.pos.saturating_sub(batch.format.samples(self.config.preroll)));
     }
 
     /// An epoch above the one listened to is heard, perhaps for the first time.
@@ -255,7 +354,7 @@ impl Reorder {
                 self.cut(out);
             }
             match self.current.as_mut().and_then(Order::take) {
-                Some(Next::Batch(batch)) => self.deliver(batch, out),
+                Some(Next::Batch(batch, missing)) => self.deliver(batch, missing, out),
                 Some(Next::Lost(to, reason)) => self.declare(to, reason, out),
                 None => return,
             }
@@ -292,7 +391,7 @@ impl Reorder {
         }
         while !self.is_reached() && !self.is_passed() {
             match self.current.as_mut().and_then(Order::take) {
-                Some(Next::Batch(batch)) => self.deliver(batch, out),
+                Some(Next::Batch(batch, missing)) => self.deliver(batch, missing, out),
                 Some(Next::Lost(to, reason)) => self.declare(to, reason, out),
                 None => break,
             }
@@ -333,8 +432,16 @@ impl Reorder {
     }
 
     /// Delivers a batch, without what was delivered under the epoch before.
-    fn deliver(&mut self, mut batch: Batch, out: &mut Vec<Delivery>) {
+    fn deliver(&mut self, mut batch: Batch, missing: Option<Duration>, out: &mut Vec<Delivery>) {
         self.over |= batch.has(FLAG_LAST);
+        if let Some(begin) = self.begin {
+            let early = slots_before(&batch, begin);
+            if early >= batch.runs.slots() {
+                return;
+            }
+            self.begin = None;
+            batch.skip(early);
+        }
         if let Some(floor) = self.floor {
             let passed = slots_before(&batch, floor);
             // So far back it is another time line.
@@ -349,7 +456,7 @@ impl Reorder {
         }
         let jump = self.end.map_or(0, |end| batch.pos as i64 - end as i64);
         self.end = Some(batch.end());
-        out.push(Delivery::Batch(Delivered { batch, jump }));
+        out.push(Delivery::Batch(Delivered { batch, jump, missing }));
     }
 
     /// Declares what is missing up to `to` a gap, one with the gap before it
@@ -357,6 +464,10 @@ impl Reorder {
     fn declare(&mut self, to: u64, reason: GapReason, out: &mut Vec<Delivery>) {
         let Some(current) = &mut self.current else { return };
         let (from, epoch) = (std::mem::replace(&mut current.next, to), current.epoch);
+        if self.begin.is_some() && self.end.is_none() {
+            // Nobody has what came so long before: the beginning is here.
+            return;
+        }
         let positions = self.end.zip(current.position(to));
         self.stats.lost += to - from;
         match out.last_mut() {

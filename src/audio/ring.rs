@@ -143,6 +143,13 @@ impl Ring {
         Resend::Now(payload)
     }
 
+    /// How many subscribers had a batch again.
+    #[must_use]
+    pub fn askers(&self, seq: u64) -> usize {
+        let index = seq.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        index.and_then(|at| self.kept.get(at)).map_or(0, |kept| kept.asked.len())
+    }
+
     /// Sequence number of the batch to come.
     fn next(&self) -> u64 {
         self.first + self.kept.len() as u64

@@ -2,12 +2,13 @@
 //!
 //! Wiring alone; what it does is in `audio_gateway::dispatch`.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use audio_gateway::{
-    bus::BusOptions,
+    bus::{BusOptions, recording::Bounds},
     dispatch::run::{Settings, run},
     id::DispatcherId,
+    limits,
     shutdown::Shutdown,
     telemetry,
 };
@@ -27,6 +28,14 @@ struct Arguments {
     /// Copies of each bucket it makes; 3 in a cluster and 1 elsewhere, unless set
     #[arg(long, env = "NATS_REPLICAS", value_parser = clap::value_parser!(u8).range(1..=5))]
     replicas: Option<u8>,
+    /// How long the stream AUDIO keeps what is recorded, when it makes it
+    #[arg(long, env = "RECORD_KEEP", value_parser = humantime::parse_duration,
+          default_value = "72h", value_name = "TIME")]
+    record_keep: Duration,
+    /// GiB it holds at most; less where the server has not so much
+    #[arg(long, env = "RECORD_GIB", value_parser = clap::value_parser!(u32).range(1..),
+          default_value_t = (limits::RECORD_STREAM_BYTES >> 30) as u32, value_name = "N")]
+    record_gib: u32,
 }
 
 #[tokio::main]
@@ -49,6 +58,7 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     let settings = Settings {
         id: arguments.id.unwrap_or_else(fresh_id),
         replicas: arguments.replicas.map(usize::from),
+        record: Bounds { age: arguments.record_keep, bytes: i64::from(arguments.record_gib) << 30 },
     };
     Ok(run(&arguments.bus, settings, phases).await?)
 }

@@ -73,6 +73,10 @@ impl Store {
         self.patience
     }
 
+    pub(super) fn replicas(&self) -> usize {
+        self.replicas
+    }
+
     pub(super) fn context(&self) -> &jetstream::Context {
         &self.context
     }

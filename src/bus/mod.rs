@@ -11,6 +11,7 @@ pub mod incoming;
 pub mod kv;
 pub mod messages;
 pub mod options;
+pub mod recording;
 pub mod service;
 pub mod subjects;
 pub mod survey;

@@ -266,6 +266,8 @@ pub const LEASES_BUCKET: &str = "gateway_leases";
 pub const LEADER_KEY: &str = "leader";
 /// The stream that keeps tasks' events.
 pub const EVENTS_STREAM: &str = "GATEWAY_EVENTS";
+/// The stream that keeps what is recorded: all of [`Lane::Rec`].
+pub const AUDIO_STREAM: &str = "AUDIO";
 /// The micro service that dispatchers are.
 pub const DISPATCHER_SERVICE: &str = "dispatcher";
 /// The micro service that workers are.

@@ -20,6 +20,6 @@ pub use events::Events;
 pub use gateway::Gateway;
 pub use keep::{KeepError, KeepOptions};
 pub use listen::{ListenError, Listener};
-pub use options::{DropOnPurpose, ListenOptions, Tracks};
+pub use options::{DropOnPurpose, From, ListenOptions, Tracks};
 pub use wait::WaitError;
 pub use wav::{WavError, WavFile, WavGap, WavReport};

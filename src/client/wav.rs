@@ -346,7 +346,7 @@ mod tests {
             flags: 0,
             pcm: Bytes::from(pcm),
         };
-        Sounds::Batch(Delivered { batch, jump })
+        Sounds::Batch(Delivered { batch, jump, missing: None })
     }
 
     const AUDIO: [SlotState; 2] = [SlotState::Audio; 2];

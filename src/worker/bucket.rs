@@ -33,11 +33,6 @@ impl Bucket {
         let missing = want.saturating_mul(1_000_000).saturating_sub(self.level);
         missing.div_ceil(u64::from(self.rate) * 1_000)
     }
-
-    /// When it was last asked.
-    pub(super) fn asked_us(&self) -> i64 {
-        self.at_us
-    }
 }
 
 #[cfg(test)]

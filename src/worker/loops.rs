@@ -1,11 +1,16 @@
 //! The loops beside the owner's: what waits for the server waits here.
 
-use std::{collections::HashSet, sync::mpsc::SyncSender};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::mpsc::SyncSender,
+    time::Instant,
+};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use super::{
+    bucket::Bucket,
     core::SessionKey,
     plane::{Again, Asked, Command, Parcels},
 };
@@ -79,11 +84,13 @@ pub(super) async fn publish(link: Link, mut parcels: Parcels) {
     }
 }
 
-/// Sends batches again, and says what became of each request.
+/// Sends batches again, but for those that waited too long, and says what became
+/// of each request.
 pub(super) async fn send_again(link: Link, mut queue: mpsc::Receiver<Again>) {
     while let Some(again) = queue.recv().await {
         let sent = match again {
-            Again::Batch(to, payload) => link.publish_at(&to, payload).await,
+            Again::Batch(_, _, Some(until)) if until < Instant::now() => Ok(()),
+            Again::Batch(to, payload, _) => link.publish_at(&to, payload).await,
             Again::Reply(to, reply) => link.answer(&to, &reply).await,
         };
         if let Err(error) = sent {
@@ -116,11 +123,14 @@ pub(super) async fn hear_source(
 }
 
 /// Hands the NACKs of our rooms to their audio threads. All workers hear all
-/// NACKs; those of other rooms are somebody else's to answer.
+/// NACKs; those of other rooms are somebody else's to answer. Of each room it
+/// takes a rate: what is above is left, and whoever asked asks again.
 pub(super) async fn hear_nacks(
     mut nacks: Subscription,
     planes: Vec<(watch::Receiver<HashSet<RoomId>>, SyncSender<Command>)>,
 ) {
+    let begin = Instant::now();
+    let mut rates: HashMap<RoomId, Bucket> = HashMap::new();
     while let Some(nack) = nacks.next().await {
         let Some(TrackNack(room, track)) = TrackNack::parse(nack.subject()) else { continue };
         let Some((_, plane)) = planes.iter().find(|(rooms, _)| rooms.borrow().contains(&room))
@@ -128,10 +138,21 @@ pub(super) async fn hear_nacks(
             continue;
         };
         let Some(reply) = nack.reply() else { continue };
+        let (came, rate) = (Instant::now(), limits::NACKS_PER_ROOM_S);
+        let now_us = i64::try_from((came - begin).as_micros()).unwrap_or(i64::MAX);
+        if rates.len() > limits::RESEND_BUCKETS {
+            // Most are of rooms that are gone.
+            rates.clear();
+        }
+        let of_room = rates.entry(room.clone()).or_insert_with(|| Bucket::new(rate, rate, now_us));
+        if of_room.take(1, now_us) == 0 {
+            continue;
+        }
         // One byte too many is enough to be refused for.
         let size = nack.payload().len().min(limits::NACK_MAX_BYTES + 1);
         let payload = Bytes::copy_from_slice(&nack.payload()[..size]);
         // A full queue drops it: whoever asked asks again.
-        let _ = plane.try_send(Command::Nack(Box::new(Asked { room, track, payload, reply })));
+        let _ =
+            plane.try_send(Command::Nack(Box::new(Asked { room, track, payload, reply, came })));
     }
 }

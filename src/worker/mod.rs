@@ -5,6 +5,7 @@
 //! values; [`plane`] is the thread that reads the adapters' pipes, and `run`
 //! the loop that owns everything else.
 
+mod allowance;
 mod bucket;
 pub mod core;
 mod cost;
@@ -15,6 +16,8 @@ pub mod nack;
 mod owner;
 pub mod plane;
 mod playout;
+pub mod record;
+mod record_lane;
 mod retire;
 pub mod room;
 mod run;

@@ -19,6 +19,7 @@ use super::{
     load::Meter,
     loops::{self, Say},
     plane::{Command, Plane, Report},
+    record::LaneStats,
     room::{Spec, Word},
 };
 use crate::{
@@ -66,6 +67,8 @@ pub(super) struct Means {
     pub(super) rooms: watch::Sender<Vec<RoomId>>,
     /// Those that wait until they may play.
     pub(super) held: watch::Sender<Vec<RoomId>>,
+    /// What became of what is to be recorded.
+    pub(super) recorded: watch::Receiver<LaneStats>,
 }
 
 /// See the module.
@@ -374,7 +377,12 @@ impl Owner {
             "played": stats.played,
             "unplayed": stats.unplayed,
             "resent": stats.resent,
+            "resent_bytes": stats.resent_bytes,
             "throttled": stats.throttled,
+            "nacks_late": stats.desk.late,
+            "nacks_ignored": stats.desk.ignored,
+            "unrecorded": stats.unrecorded,
+            "recorded": *self.means.recorded.borrow(),
             "late_sweeps": stats.late_sweeps,
             "kept_bytes": stats.kept,
             "audio_cpu_us": stats.cpu_us,
@@ -399,6 +407,8 @@ impl Owner {
             unplayed = stats.unplayed,
             resent = stats.resent,
             throttled = stats.throttled,
+            unrecorded = stats.unrecorded,
+            recorded = ?*self.means.recorded.borrow(),
             late_sweeps = stats.late_sweeps,
             latest_ms = stats.latest_us / 1_000,
             kept = stats.kept,

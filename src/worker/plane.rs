@@ -12,7 +12,7 @@ mod thread;
 mod time;
 mod wheel;
 
-use std::{collections::HashSet, io, sync::mpsc as std_mpsc, thread::JoinHandle};
+use std::{collections::HashSet, io, sync::mpsc as std_mpsc, thread::JoinHandle, time::Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -21,6 +21,8 @@ pub use self::outbox::{Outbox, Parcels, Ready, outbox};
 use self::thread::Thread;
 use super::{
     core::SessionKey,
+    nack::DeskStats,
+    record::Keep,
     room::{Spec, Tally, Word},
 };
 use crate::{
@@ -81,6 +83,8 @@ pub struct Asked {
     pub payload: Bytes,
     /// Where the result goes.
     pub reply: Inbox,
+    /// When it came.
+    pub came: Instant,
 }
 
 /// What the audio thread reports. None of it is ever lost.
@@ -99,8 +103,8 @@ pub enum Report {
 /// What goes out because somebody asked for it.
 #[derive(Debug)]
 pub enum Again {
-    /// A batch.
-    Batch(Address, Bytes),
+    /// A batch, of use until then.
+    Batch(Address, Bytes, Option<Instant>),
     /// What became of the request.
     Reply(Inbox, NackReply),
 }
@@ -110,6 +114,8 @@ pub enum Again {
 pub struct Outlets {
     /// Batches for the bus; where it is full they are left out, and kept.
     pub publish: Outbox,
+    /// Batches of rooms that are recorded; likewise.
+    pub record: mpsc::Sender<Keep>,
     /// Answers to NACKs; where it is full they are left out.
     pub again: mpsc::Sender<Again>,
     /// Reports; where it is full they wait.
@@ -127,6 +133,8 @@ pub struct PlaneStats {
     pub bytes: u64,
     /// Batches that were kept and not published: the server was away.
     pub unpublished: u64,
+    /// Batches of recorded rooms that were kept here and not handed on.
+    pub unrecorded: u64,
     /// Sweeps.
     pub sweeps: u64,
     /// Sweeps that came 50 ms late or more.
@@ -135,6 +143,10 @@ pub struct PlaneStats {
     pub latest_us: u64,
     /// Batches sent again.
     pub resent: u64,
+    /// Their bytes.
+    pub resent_bytes: u64,
+    /// NACKs that were not answered.
+    pub desk: DeskStats,
     /// NACKs answered `throttled`.
     pub throttled: u64,
     /// Pushed frames handed to adapters.

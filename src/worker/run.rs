@@ -16,6 +16,8 @@ use super::{
     loops,
     owner::{Means, Owner, exit_input},
     plane::{self, Outlets, Plane},
+    record::LaneStats,
+    record_lane,
     retire::{Retirement, Step},
 };
 use crate::{
@@ -97,14 +99,18 @@ pub async fn run(options: Options, mut phases: Phases) -> Result<(), RunError> {
     let (supervisor, mut exits) = Supervisor::start(launcher, Patience::default())?;
 
     let (publish, batches) = plane::outbox();
+    let (record, to_record) = mpsc::channel(limits::RECORD_QUEUE);
     let (again, agains) = mpsc::channel(limits::RESEND_QUEUE);
     let (reports_in, mut reports) = mpsc::channel(limits::PLANE_EVENTS);
-    let plane = Plane::start(Outlets { publish, again, reports: reports_in }, limits::RING_BYTES)?;
+    let plane =
+        Plane::start(Outlets { publish, record, again, reports: reports_in }, limits::RING_BYTES)?;
     let (outbox, said) = mpsc::channel(limits::CONTROL_CAPACITY);
     let nacks = media.subscribe(TrackNack::ALL).await?;
     let mut loops = JoinSet::new();
     loops.spawn(loops::speak(control.clone(), said));
     loops.spawn(loops::publish(media.clone(), batches));
+    let (tell_recorded, recorded) = watch::channel(LaneStats::default());
+    loops.spawn(record_lane::run(media.clone(), to_record, tell_recorded));
     loops.spawn(loops::send_again(media.clone(), agains));
     let mut ears = JoinSet::new();
     ears.spawn(loops::hear_nacks(nacks, vec![(plane.rooms(), plane.sender())]));
@@ -147,6 +153,7 @@ pub async fn run(options: Options, mut phases: Phases) -> Result<(), RunError> {
         started,
         rooms,
         held,
+        recorded,
     };
     let mut owner = Owner::new(about, means, Meter::new(caps));
     let mut measure = tokio::time::interval(limits::HEARTBEAT);

@@ -37,10 +37,25 @@ fn limits_in_the_document() {
         format!("| kept for sending again | {} s of each track |", l::RING_AGE.as_secs()),
         format!("| one batch sent again to one subscriber | {} times |", l::RESEND_MAX),
         format!(
-            "| sent again to one subscriber | {} batches a second |",
-            l::RESEND_BATCHES_PER_SUBSCRIBER_S
+            "| sent again to one subscriber | {} batches a second; {} % of what the worker publishes, \
+             and at least {} bytes a second |",
+            l::RESEND_BATCHES_PER_SUBSCRIBER_S,
+            l::RESEND_SHARE,
+            l::RESEND_BYTES_PER_S
         ),
-        format!("| sent again by one worker | {} batches a second |", l::RESEND_BATCHES_PER_S),
+        format!(
+            "| saved up by one subscriber | {} s of that, and at least {} bytes |",
+            l::RESEND_CREDIT.as_secs(),
+            l::RESEND_CREDIT_MIN
+        ),
+        format!(
+            "| sent again by one worker | {} batches a second; {} % of what it publishes, and at \
+             least {} bytes a second |",
+            l::RESEND_BATCHES_PER_S,
+            l::RESEND_ALL_SHARE,
+            l::RESEND_ALL_BYTES_PER_S
+        ),
+        format!("| NACKs about one room | {} a second |", l::NACKS_PER_ROOM_S),
     ] {
         says(&row);
     }

@@ -32,6 +32,7 @@ fn answer(status: NackStatus) -> NackReply {
         held: Some((75, 124)),
         missing: Vec::new(),
         retry_after_ms: 0,
+        spread_ms: 0,
         message: String::new(),
     }
 }
@@ -78,6 +79,14 @@ fn nack_reply_throttled() {
 
 #[test]
 fn nack_reply_epoch() {
+    let crowd = NackReply { spread_ms: 20, ..answer(NackStatus::Ok) };
+    golden(
+        &crowd,
+        concat!(
+            r#"{"status":"ok","epoch":3,"held":[75,124],"missing":[],"#,
+            r#""retry_after_ms":0,"spread_ms":20}"#
+        ),
+    );
     let later = NackReply { epoch: Epoch(4), held: Some((0, 12)), ..answer(NackStatus::Epoch) };
     golden(&later, r#"{"status":"epoch","epoch":4,"held":[0,12],"missing":[],"retry_after_ms":0}"#);
 }

@@ -115,7 +115,7 @@ async fn one_worker_hands_its_room_to_another_and_every_sample_is_heard_once() {
     for seed in 0..3 {
         let (first, second) =
             (FakeWorker::start(&server.url()).await, FakeWorker::start(&server.url()).await);
-        let drop = Some(DropOnPurpose { fraction: 0.1, seed });
+        let drop = Some(DropOnPurpose { fraction: 0.1, seed, again: false });
         let options = ListenOptions { drop, ..ListenOptions::default() };
         let mut listener = gateway.listen(&r, options).await.unwrap();
         let origin = unix_us() - 3_000_000;

@@ -22,7 +22,7 @@ async fn a_fifth_thrown_away_at_the_listener_comes_back() {
     let errors = ErrorLog::start();
     let server = NatsServer::start().await;
     let worker = FakeWorker::start(&server.url()).await;
-    let drop = Some(DropOnPurpose { fraction: 0.2, seed: 7 });
+    let drop = Some(DropOnPurpose { fraction: 0.2, seed: 7, again: false });
     let options = ListenOptions { drop, ..ListenOptions::default() };
     let mut listener = gateway(&server.url()).await.listen(&room("r"), options).await.unwrap();
     for track in three() {

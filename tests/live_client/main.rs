@@ -13,6 +13,7 @@ mod hostile;
 mod loss;
 mod many;
 mod outage;
+mod past;
 mod stuck;
 mod worker;
 

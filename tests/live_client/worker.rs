@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use audio_gateway::{
@@ -107,6 +107,26 @@ impl FakeWorker {
         }
     }
 
+    /// Keeps a batch and has it recorded, which reaches live subscribers too.
+    pub(crate) async fn record(
+        &self,
+        room: &RoomId,
+        track: &TrackId,
+        epoch: u64,
+        seq: u64,
+        batch: Bytes,
+    ) {
+        self.keep(room, track, epoch, seq, batch.clone());
+        let subject = subjects::track(Lane::Rec, room, track);
+        let kept = self.link.ask_bytes(&subject, batch, Duration::from_secs(60)).await.unwrap();
+        assert!(!String::from_utf8_lossy(&kept).contains("error"), "{kept:?}");
+    }
+
+    /// Forgets all it has kept, as one that is gone.
+    pub(crate) fn forget(&self) {
+        self.rings.lock().unwrap().clear();
+    }
+
     /// Keeps a batch without publishing it: it is lost on its way.
     pub(crate) fn keep(&self, room: &RoomId, track: &TrackId, epoch: u64, seq: u64, batch: Bytes) {
         let mut rings = self.rings.lock().unwrap();
@@ -179,6 +199,7 @@ fn look_up(
         held: ring.held(),
         missing: Vec::new(),
         retry_after_ms: 0,
+        spread_ms: 0,
         message: String::new(),
     };
     if asked.epoch != reply.epoch {

@@ -11,6 +11,7 @@ mod lives;
 mod nack;
 mod outage;
 mod raw;
+mod record;
 mod rig;
 mod rooms;
 mod strange;

@@ -1,6 +1,13 @@
 //! Batches that are asked for again.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use audio_gateway::{
     audio::FLAG_RESENT,
@@ -8,12 +15,17 @@ use audio_gateway::{
         messages::{MissingReason, Nack, NackReply, NackStatus},
         subjects::{self, Topic, TrackNack},
     },
+    client::{DropOnPurpose, Gateway, ListenOptions, Sounds},
     id::SubscriberId,
+    limits,
     task::Epoch,
 };
 use serde_json::json;
 
-use crate::rig::{Rig, SOON, next, room, user};
+use crate::{
+    rig::{Ear, Rig, SOON, next, room, user},
+    support::{eventually, within},
+};
 
 #[tokio::test]
 async fn what_is_nacked_comes_again_on_the_subscriber_s_own_subject() {
@@ -93,4 +105,65 @@ async fn nothing_but_the_result_comes_to_a_reply_subject_and_only_to_an_inbox() 
     assert_eq!(serde_json::from_slice::<NackReply>(&answer).unwrap().status, NackStatus::Ok);
     rig.media.barrier().await.unwrap();
     assert!(tokio::time::timeout(Duration::ZERO, victim.next()).await.is_err());
+}
+
+#[tokio::test]
+async fn who_asks_without_end_costs_a_share_and_others_are_served() {
+    let rig = Rig::start().await;
+    let gateway = Gateway::connect(&rig.options()).await.unwrap();
+    let drop = Some(DropOnPurpose { fraction: 0.1, seed: 5, again: false });
+    let options = ListenOptions { drop, ..ListenOptions::default() };
+    let mut normal = gateway.listen_everywhere(options).await.unwrap();
+    let _ = rig.listen("much-0").await;
+    for index in 0..10 {
+        let params = json!({"source": "ramp", "participants": 3});
+        rig.assign(&format!("much-{index}"), 1, params).await;
+    }
+    // Everything of every track, again and again, under one name.
+    let greedy = SubscriberId::parse("greedy").unwrap();
+    let (link, stop) = (rig.media.clone(), Arc::new(AtomicBool::new(false)));
+    let stopped = stop.clone();
+    let abuse = tokio::spawn(async move {
+        let mut pace = tokio::time::interval(Duration::from_millis(2));
+        let mut at = 0_u64;
+        while !stopped.load(Ordering::Relaxed) {
+            pace.tick().await;
+            at += 1;
+            let topic = TrackNack(room(&format!("much-{}", at % 10)), user(at / 10 % 3));
+            let first = (at / 1_000).saturating_sub(40);
+            let nack = Nack {
+                subscriber: greedy.clone(),
+                epoch: Epoch(1),
+                ranges: vec![(first, 64)],
+                deadline_ms: 0,
+            };
+            let body = serde_json::to_vec(&nack).unwrap();
+            // Nobody waits for what comes of it.
+            let _ = link.ask_bytes(&topic.subject(), body.into(), Duration::ZERO).await;
+        }
+    });
+    let mut ears: HashMap<String, Ear> = HashMap::new();
+    while ears.len() < 30 || ears.values().any(|ear| ear.audio() < 500) {
+        let heard = within("batch", SOON, normal.next()).await.unwrap();
+        match heard.what {
+            Sounds::Batch(delivered) => {
+                let name = format!("{}.{}", heard.room, heard.track);
+                ears.entry(name).or_default().hear(&delivered.batch);
+            }
+            Sounds::Gap(gap) => panic!("{gap:?}"),
+            _ => (),
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    abuse.await.unwrap();
+    assert!(normal.stats().recovered > 50 && normal.stats().lost == 0, "{:?}", normal.stats());
+    let figures = eventually("figures", SOON, async || {
+        let figures = rig.figures().await;
+        (figures["nacks_ignored"].as_u64()? > 0).then_some(figures)
+    })
+    .await;
+    let count = |what: &str| figures[what].as_u64().unwrap();
+    // What both may have in any case, and two shares.
+    let may = 2 * limits::RESEND_CREDIT_MIN + count("bytes") * 16 / 100 + 100_000;
+    assert!(count("resent_bytes") < may, "{figures}");
 }

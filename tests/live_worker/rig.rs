@@ -92,6 +92,18 @@ impl Rig {
         heard
     }
 
+    /// How to reach the server.
+    pub(crate) fn options(&self) -> BusOptions {
+        BusOptions::plain(&self.server.url())
+    }
+
+    /// What the worker's service counts.
+    pub(crate) async fn figures(&self) -> serde_json::Value {
+        let stats = self.control.ask_bytes("$SRV.STATS.worker.w1", "".into(), SOON).await.unwrap();
+        let stats: serde_json::Value = serde_json::from_slice(&stats).unwrap();
+        stats["endpoints"][0]["data"].clone()
+    }
+
     /// The adapters that are alive.
     pub(crate) fn pids(&self) -> Vec<i32> {
         let children = self.worker.children();

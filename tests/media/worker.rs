@@ -11,7 +11,7 @@ use audio_gateway::{
     task::{Epoch, Params, Pull},
     worker::{
         core::SessionKey,
-        nack::{Answered, Desk},
+        nack::{Answered, Asking, Desk},
         room::{Effects, Notice, Room, Spec, Word},
         shelf::Shelf,
     },
@@ -142,10 +142,11 @@ impl Worker {
     }
 
     /// What was made since it was asked last.
-    pub fn collect(&mut self, at: Instant) -> (Vec<Published>, Vec<Told>) {
+    pub fn collect(&mut self, at: Instant, now: i64) -> (Vec<Published>, Vec<Told>) {
         let spec = self.room.spec();
         let mut published = Vec::new();
         for out in self.fx.batches.drain(..) {
+            self.desk.published(out.batch.payload.len(), now);
             let batch = (out.batch.seq, out.batch.payload.clone());
             let (session, number) = (SessionKey(1), out.number);
             self.shelf.keep(session, number, &spec.room, &out.track, spec.epoch, batch, at);
@@ -176,6 +177,7 @@ impl Worker {
         now: i64,
     ) -> Option<Answered> {
         let room = RoomId::parse("r").unwrap();
-        self.desk.answer(&mut self.shelf, (&room, track), nack, at, now)
+        let asking = Asking { room: &room, track, payload: nack, came: at };
+        self.desk.answer(&mut self.shelf, asking, at, now)
     }
 }

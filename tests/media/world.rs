@@ -13,7 +13,6 @@ use audio_gateway::{
         ears::{Answer, Asked, Ears, Output},
     },
     id::{RoomId, SubscriberId, TrackId},
-    limits::NACK_RETRY,
     sdk::pipe::MediaClock,
     task::{Epoch, Pull},
 };
@@ -284,7 +283,7 @@ impl World {
 
     fn publish(&mut self, worker: usize) -> Result<(), String> {
         let at = self.at();
-        let (batches, told) = self.workers[worker].collect(at);
+        let (batches, told) = self.workers[worker].collect(at, self.now);
         let last = worker + 1 == self.workers.len();
         for batch in batches {
             let count = self.published.entry((worker, batch.track.clone())).or_default();
@@ -372,9 +371,10 @@ impl World {
                     listener.asks.insert(self.asked, (ask.asked, ask.track, nack));
                     let parcel = Parcel::Nack { from: index, ask: self.asked };
                     self.wire.control(parcel, self.now, &mut self.rng);
-                    let late = self.now + NACK_RETRY.as_micros() as i64;
+                    let late = self.now + ask.within.as_micros() as i64;
                     self.wire.at(late, Parcel::Reply { to: index, ask: self.asked, reply: None });
                 }
+                Output::Look(look) => return Err(format!("nothing is recorded here: {look:?}")),
             }
         }
         Ok(())

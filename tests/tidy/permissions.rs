@@ -11,7 +11,8 @@ use super::source::{Breach, Source};
 const CODE: &str = "src/bus/subjects.rs";
 const CONF: &str = "nats/permissions.conf";
 
-const ROLES: [&str; 6] = ["dispatcher", "worker", "recorder", "service", "consumer-42", "operator"];
+const ROLES: [&str; 7] =
+    ["dispatcher", "worker", "recorder", "service", "consumer-42", "reviewer-42", "operator"];
 
 /// Subject, who publishes, who subscribes.
 const TABLE: &[(&str, &[&str], &[&str])] = &[
@@ -32,11 +33,15 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("gateway.worker.*.drain", &["dispatcher", "operator"], &["worker"]),
     ("gateway.worker.*.ping", &["dispatcher", "worker", "operator"], &["worker"]),
     ("gateway.worker.*.inventory", &["dispatcher", "operator"], &["worker"]),
-    ("audio.live.*.*", &["worker"], &["worker", "consumer-42"]),
-    ("audio.rec.*.*", &["worker"], &["worker", "consumer-42"]),
-    ("audio.resend.*.*.*", &["worker"], &["worker", "consumer-42"]),
-    ("audio.nack.*.*", &["worker", "consumer-42"], &["worker"]),
-    ("audio.event.*", &["worker"], &["worker", "recorder", "consumer-42", "operator"]),
+    ("audio.live.*.*", &["worker"], &["worker", "consumer-42", "reviewer-42"]),
+    ("audio.rec.*.*", &["worker"], &["worker", "consumer-42", "reviewer-42"]),
+    ("audio.resend.*.*.*", &["worker"], &["worker", "consumer-42", "reviewer-42"]),
+    ("audio.nack.*.*", &["worker", "consumer-42", "reviewer-42"], &["worker"]),
+    (
+        "audio.event.*",
+        &["worker"],
+        &["worker", "recorder", "consumer-42", "reviewer-42", "operator"],
+    ),
     ("audio.push.*.*", &["service"], &["worker"]),
     ("audio.control.*.*", &["service"], &["worker"]),
 ];
@@ -167,9 +172,9 @@ fn check_user(conf: &Source, name: &str, user: &User) -> Vec<Breach> {
             (if verb == "publish" { row.1 } else { row.2 }).contains(&name)
         };
         for (row, ..) in TABLE.iter().filter(needs) {
-            // A consumer of a room has the room's name where others have a `*`.
-            let has =
-                |subject: &str| subject == *row || (name == "consumer-42" && parts(row, subject));
+            // Who hears one room has the room's name where others have a `*`.
+            let of_room = name.ends_with("-42");
+            let has = |subject: &str| subject == *row || (of_room && parts(row, subject));
             if !list.iter().any(|(subject, _)| has(subject)) {
                 breaches.push(conf.breach(1, format!("{name} must {verb} {row}: allow it")));
             }

@@ -26,7 +26,7 @@ FILL_MAX_S = 600
 
 async def feed(args: argparse.Namespace) -> None:
     gateway = await Gateway.connect(args.server)
-    listener = await gateway.listen(args.room, deadline=args.deadline)
+    listener = await gateway.listen(args.room, deadline=args.deadline, from_=args.since)
     if args.task:
         print("task:", await gateway.submit(args.room, args.task), file=sys.stderr)
     track, end, over, room = args.track, None, None, aiter(listener)
@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--track", help="default: the first one heard")
     parser.add_argument("--task", metavar="SDK", help="first hand in a task with this adapter")
     parser.add_argument("--deadline", type=float, default=10.0, help="wait for a batch, seconds")
+    parser.add_argument("--from", dest="since", type=float, default=0.0, help="seconds ago, up to 10")
     parser.add_argument("--server", default=os.environ.get("NATS_URL", "nats://127.0.0.1:4222"))
     try:
         asyncio.run(feed(parser.parse_args()))

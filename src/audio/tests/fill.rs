@@ -11,7 +11,7 @@ fn at(pos: u64, states: &[(SlotState, u8)]) -> Delivered {
         runs.push(state, count);
     }
     let pcm = ramp(pos, usize::from(runs.audio_slots()) * 320).into();
-    Delivered { batch: Batch { pos, runs, pcm, ..batch(1, 0, 1) }, jump: 0 }
+    Delivered { batch: Batch { pos, runs, pcm, ..batch(1, 0, 1) }, jump: 0, missing: None }
 }
 
 fn heard(fill: Fill, batches: &[Delivered]) -> (Vec<Piece>, u64) {

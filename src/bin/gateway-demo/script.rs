@@ -179,7 +179,7 @@ impl Script<'_> {
             "pull": {"batch_frames": 5},
             "labels": {"demo": worker},
         });
-        let drop = DropOnPurpose { fraction: self.plan.loss, seed: self.plan.seed };
+        let drop = DropOnPurpose { fraction: self.plan.loss, seed: self.plan.seed, again: false };
         self.room(played, Some(drop), task).await
     }
 

@@ -108,7 +108,10 @@ fn worth(error: &anyhow::Error) -> Exit {
 
 fn listened(error: &ListenError) -> Exit {
     match error {
-        ListenError::Connect(_) | ListenError::Subscribe(_) => Exit::Unreachable,
+        ListenError::Connect(_) | ListenError::Subscribe(_) | ListenError::Past(_) => {
+            Exit::Unreachable
+        }
+        ListenError::Pasts(_) => Exit::Usage,
         ListenError::Barrier(error) => asked(error),
     }
 }

@@ -17,7 +17,7 @@ pub struct Nack {
     pub epoch: Epoch,
     /// `[first sequence number, count]`, at most 16 and 64 batches in all.
     pub ranges: Vec<(u64, u64)>,
-    /// What comes later than this is of no use.
+    /// What comes later than this is of no use, and is not sent; 0: whenever.
     #[serde(default)]
     pub deadline_ms: u64,
 }
@@ -78,9 +78,18 @@ pub struct NackReply {
     /// When to ask again; 0: at once, or never for what is missing.
     #[serde(default)]
     pub retry_after_ms: u64,
+    /// Over how many ms whoever lost a batch is to spread its first NACK for it:
+    /// many ask at once. 0: ask at once.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub spread_ms: u64,
     /// What was wrong with the request.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Something that happened in a room, on `audio.event.<room>`.

@@ -85,6 +85,8 @@ pub struct ListenStats {
     pub gaps: u64,
     /// Batches asked for, each time counted.
     pub asked: u64,
+    /// Times missing batches were looked for in what is recorded.
+    pub searched: u64,
     /// Batches ignored because another epoch has replaced theirs.
     pub stale_epochs: u64,
     /// Messages that are no batch or event.

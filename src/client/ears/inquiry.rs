@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::HOLD;
-use crate::limits;
+use crate::{audio::Pace, bus::messages::NackReply, limits};
 
 /// Sequence numbers to ask for.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,15 +30,30 @@ pub(super) struct Inquiry {
     ask_from: Instant,
     /// NACKs in a row without an answer.
     unanswered: u32,
+    /// Over how long the first NACK for a loss is to be spread: the worker says
+    /// that many ask.
+    spread: Duration,
 }
 
 impl Inquiry {
     pub(super) fn new(now: Instant) -> Self {
-        Self { top: 0, probe_at: now, probes: 0, asking: false, ask_from: now, unanswered: 0 }
+        Self {
+            top: 0,
+            probe_at: now,
+            probes: 0,
+            asking: false,
+            ask_from: now,
+            unanswered: 0,
+            spread: Duration::ZERO,
+        }
     }
 
-    /// This batch came.
-    pub(super) fn saw(&mut self, seq: u64) {
+    /// This batch came. Where it shows a loss that many others may have seen, a
+    /// part of the time goes by first over which they are to spread.
+    pub(super) fn saw(&mut self, seq: u64, now: Instant, part: impl FnOnce() -> f64) {
+        if seq > self.top && !self.spread.is_zero() {
+            self.ask_from = self.ask_from.max(now + self.spread.mul_f64(part()));
+        }
         self.top = self.top.max(seq + 1);
     }
 
@@ -74,20 +89,26 @@ impl Inquiry {
     }
 
     /// The worker answered, and wants to be left in peace for so long.
-    pub(super) fn answered(&mut self, retry_after_ms: u64, now: Instant) {
+    pub(super) fn answered(&mut self, reply: &NackReply, pace: Pace, now: Instant) {
         (self.asking, self.unanswered) = (false, 0);
-        if retry_after_ms > 0 {
-            let wait = Duration::from_millis(retry_after_ms);
-            self.ask_from = now + wait.clamp(limits::NACK_RETRY, limits::NACK_RETRY_MAX);
+        self.spread = Duration::from_millis(reply.spread_ms).min(limits::NACK_SPREAD_MAX);
+        if reply.retry_after_ms > 0 {
+            let wait = Duration::from_millis(reply.retry_after_ms);
+            self.ask_from = now + wait.clamp(pace.retry, limits::NACK_RETRY_MAX);
         }
     }
 
-    /// Nobody answered; it may be that the worker is not back yet, as we are.
+    /// Nobody is there; it may be that the worker is not back yet, as we are.
     pub(super) fn unanswered(&mut self, now: Instant) {
         self.asking = false;
         self.unanswered = (self.unanswered + 1).min(8);
         let wait = limits::NACK_RETRY * 2_u32.pow(self.unanswered - 1);
         self.ask_from = now + wait.min(limits::NACK_RETRY_MAX);
+    }
+
+    /// The answer was lost, or is late: what is asked for has its own patience.
+    pub(super) fn late(&mut self) {
+        self.asking = false;
     }
 
     /// The worker has batches up to this one: is there more than a NACK takes?

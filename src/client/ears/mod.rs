@@ -5,6 +5,8 @@
 
 mod heard;
 mod inquiry;
+mod output;
+mod pace;
 mod track;
 
 use std::{
@@ -17,11 +19,12 @@ use std::{
 use bytes::Bytes;
 
 pub use heard::{Ending, Heard, ListenStats, Sounds};
-use inquiry::Question;
-pub use track::Answer;
-use track::{Out, Track};
+pub use output::{Ask, Asked, Look, Output};
+use pace::Trips;
+pub use track::{Answer, Search};
+use track::{Out, Track, Wish};
 
-use super::options::{DropOnPurpose, ListenOptions, Tracks};
+use super::options::{DropOnPurpose, From, ListenOptions, Tracks};
 use crate::{
     audio::{Batch, ReorderStats},
     bus::{
@@ -36,35 +39,6 @@ use crate::{
 
 /// While nothing may be asked, what is due is looked at this often.
 const HOLD: Duration = Duration::from_millis(20);
-
-/// What is to be done.
-#[derive(Debug, PartialEq)]
-pub enum Output {
-    /// Tell the program.
-    Heard(Heard),
-    /// Send this NACK and hand its answer to [`Ears::answer`].
-    Ask(Ask),
-}
-
-/// A NACK to be sent.
-#[derive(Debug, PartialEq)]
-pub struct Ask {
-    /// The room.
-    pub room: RoomId,
-    /// The track.
-    pub track: TrackId,
-    /// The request.
-    pub nack: Nack,
-    /// To be handed back with the answer.
-    pub asked: Asked,
-}
-
-/// What a NACK asked for, to be handed back with its answer.
-#[derive(Debug, PartialEq)]
-pub struct Asked {
-    key: Arc<str>,
-    question: Question,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -86,6 +60,16 @@ pub struct Ears {
     keeping_up: bool,
     /// Whether a track was ever forgotten: a new one may then be an old one.
     forgetful: bool,
+    from: From,
+    /// Whether what is recorded is read first: until then what comes live of it
+    /// is left to be read there.
+    reading: bool,
+    /// Whether a recording may be looked into.
+    recording: bool,
+    /// Looks into it that are under way.
+    looking: usize,
+    trips: Trips,
+    random: fastrand::Rng,
     stats: ListenStats,
 }
 
@@ -93,6 +77,9 @@ impl Ears {
     /// Ears that have heard nothing yet.
     #[must_use]
     pub fn new(options: &ListenOptions, now: Instant) -> Self {
+        // Each listener draws lots of its own.
+        let name = options.subscriber.as_str().bytes();
+        let seed = name.fold(0, |sum: u64, byte| sum.wrapping_mul(31) + u64::from(byte));
         Self {
             subscriber: options.subscriber.clone(),
             deadline: options.deadline.min(limits::LISTEN_SILENT),
@@ -108,6 +95,12 @@ impl Ears {
             connected: true,
             keeping_up: true,
             forgetful: false,
+            from: options.from,
+            reading: false,
+            recording: options.recorded,
+            looking: 0,
+            trips: Trips::default(),
+            random: fastrand::Rng::with_seed(seed),
             stats: ListenStats::default(),
         }
     }
@@ -128,18 +121,25 @@ impl Ears {
         };
         match kind {
             "live" | "rec" => {
-                if !self.keeping_up {
+                let recorded = kind == "rec";
+                if recorded && self.reading {
+                    // It is read where it is kept, in its turn.
+                } else if !self.keeping_up {
                     self.stats.too_slow += 1;
                 } else if self.thrown_away() {
                     self.stats.thrown_away += 1;
                 } else {
-                    self.batch(subject, rest, payload, now, out);
+                    self.batch(subject, rest, payload, Some(recorded), now, out);
                 }
             }
             "resend" => {
+                if self.drop.as_ref().is_some_and(|(drop, _)| drop.again) && self.thrown_away() {
+                    self.stats.thrown_away += 1;
+                    return;
+                }
                 // The last token is our own name.
                 let key = rest.rsplit_once('.').map_or(rest, |(key, _)| key);
-                self.batch(subject, key, payload, now, out);
+                self.batch(subject, key, payload, None, now, out);
             }
             "event" => self.event(rest, payload, now, out),
             _ => self.stats.bad += 1,
@@ -155,6 +155,7 @@ impl Ears {
         subject: &str,
         key: &str,
         payload: &Bytes,
+        recorded: Option<bool>,
         now: Instant,
         out: &mut Vec<Output>,
     ) {
@@ -175,16 +176,60 @@ impl Ears {
                 let Some((room, track)) = parse_track(subject) else {
                     return self.bad(key, "the subject names no track");
                 };
-                let whole = !self.forgetful
-                    && now.saturating_duration_since(self.since) >= limits::LISTEN_SETTLED;
-                let Some(key) = self.open(room, track, whole, now) else {
+                let wish = self.wish(now);
+                let Some(key) = self.open(room, track, wish, now) else {
                     self.stats.refused += 1;
                     return;
                 };
                 key
             }
         };
-        self.with(&key, now, out, |track, out| track.batch(batch, now, out));
+        self.with(&key, now, out, |track, out| track.batch(batch, recorded, now, out));
+    }
+
+    /// Reads what is recorded first, until [`Ears::is_read`].
+    pub fn read_first(&mut self) {
+        self.reading = true;
+    }
+
+    /// Takes in what was recorded.
+    pub fn past(&mut self, subject: &str, payload: &Bytes, now: Instant, out: &mut Vec<Output>) {
+        match subject.strip_prefix("audio.rec.") {
+            Some(key) => self.batch(subject, key, payload, Some(true), now, out),
+            None => self.stats.bad += 1,
+        }
+    }
+
+    /// All that was recorded has been taken in: what comes live follows on it.
+    pub fn is_read(&mut self, now: Instant, out: &mut Vec<Output>) {
+        self.reading = false;
+        self.for_all(now, out, |track, _| track.spoke(now));
+    }
+
+    /// What was found of it has been taken in; `fault` where the recording
+    /// cannot be read, and so is not looked into again.
+    pub fn looked(&mut self, look: &Look, fault: bool, now: Instant, out: &mut Vec<Output>) {
+        self.looking = self.looking.saturating_sub(1);
+        self.stats.searched += 1;
+        self.recording &= !fault;
+        let key = key_of(&look.room, &look.track);
+        self.with(&key, now, out, |track, out| track.searched(&look.search, now, out));
+        if fault {
+            self.for_all(now, out, |_, _| ());
+        }
+    }
+
+    /// What is wanted of a track that is heard for the first time.
+    fn wish(&self, now: Instant) -> Wish {
+        let settled = now.saturating_duration_since(self.since) >= limits::LISTEN_SETTLED;
+        let joined_within = match (self.reading, self.from) {
+            // What is recorded first of it may not be what was said first.
+            (true, From::RoomStart) => limits::RECORD_WINDOW as u64,
+            (false, _) if settled && !self.forgetful => u64::MAX,
+            _ => 0,
+        };
+        let preroll = if self.reading { Duration::ZERO } else { self.from.preroll() };
+        Wish { deadline: self.deadline, joined_within, preroll }
     }
 
     /// Counts what is no batch. The first of a track is logged.
@@ -215,8 +260,12 @@ impl Ears {
             RoomNews::TrackOpened { track, .. } => {
                 let wanted = self.wanted.as_ref().is_none_or(|wanted| wanted.contains(&track));
                 let known = self.tracks.contains_key(&*key_of(&event.room, &track));
-                if wanted && !known && self.open(event.room, track, true, now).is_none() {
-                    self.stats.refused += 1;
+                // What is recorded may have it from before that.
+                if wanted && !known && !self.reading {
+                    let wish = Wish { joined_within: u64::MAX, ..self.wish(now) };
+                    if self.open(event.room, track, wish, now).is_none() {
+                        self.stats.refused += 1;
+                    }
                 }
             }
             RoomNews::TrackClosed { track, .. } => {
@@ -228,13 +277,7 @@ impl Ears {
     }
 
     /// Begins a track, where there is room for it.
-    fn open(
-        &mut self,
-        room: RoomId,
-        track: TrackId,
-        whole: bool,
-        now: Instant,
-    ) -> Option<Arc<str>> {
+    fn open(&mut self, room: RoomId, track: TrackId, wish: Wish, now: Instant) -> Option<Arc<str>> {
         let key = key_of(&room, &track);
         // A token holds neither '.' nor '/', which follows it.
         let (from, to) = (format!("{room}."), format!("{room}/"));
@@ -253,7 +296,7 @@ impl Ears {
             };
             self.forget(&oldest);
         }
-        let track = Track::new(room, track, whole, self.deadline, now);
+        let track = Track::new(room, track, wish, now);
         self.tracks.insert(key.clone(), track);
         Some(key)
     }
@@ -279,8 +322,8 @@ impl Ears {
             && *at <= now
         {
             let key = key.clone();
-            let connected = self.connected;
-            self.with(&key, now, out, |track, out| track.tick(now, connected, out));
+            let listening = self.connected && !self.reading;
+            self.with(&key, now, out, |track, out| track.tick(now, listening, out));
         }
     }
 
@@ -297,11 +340,15 @@ impl Ears {
     }
 
     /// The program takes what it is told, or does not. Meanwhile nothing new is
-    /// taken in, and nothing is asked for that could not be told.
+    /// taken in, and nothing is asked for that could not be told; afterwards each
+    /// track goes on with what is new, behind a gap that says so.
     pub fn keeping_up(&mut self, keeping_up: bool, now: Instant, out: &mut Vec<Output>) {
         if self.keeping_up != keeping_up {
             self.keeping_up = keeping_up;
-            self.for_all(now, out, |track, _| track.spoke(now));
+            self.for_all(now, out, |track, _| {
+                track.behind = true;
+                track.spoke(now);
+            });
         }
     }
 
@@ -335,13 +382,32 @@ impl Ears {
     ) {
         let Some(track) = self.tracks.get_mut(key) else { return };
         let before = track.counted();
-        act(track, &mut Out { outputs, stats: &mut self.stats });
-        let may_ask = self.connected && self.keeping_up;
+        let listening = self.connected && !self.reading;
+        let may_ask = listening && self.keeping_up;
+        let mut out = Out {
+            outputs,
+            stats: &mut self.stats,
+            trips: &self.trips,
+            recording: self.recording,
+            random: &mut self.random,
+        };
+        act(track, &mut out);
+        // What was to be looked for where nothing can be is not there.
+        while !self.recording
+            && let Some(search) = track.search()
+        {
+            track.searched(&search, now, &mut out);
+        }
+        track.pace(&mut self.trips);
+        // What it left behind is not asked for.
+        let may_ask = may_ask && !track.behind;
         while may_ask
             && self.in_flight < limits::LISTEN_ASKS
             && let Some(question) = track.question(now)
         {
             self.in_flight += 1;
+            let useful =
+                if question.probe { self.deadline } else { track.useful_for(&question, now) };
             outputs.push(Output::Ask(Ask {
                 room: track.room.clone(),
                 track: track.track.clone(),
@@ -349,14 +415,24 @@ impl Ears {
                     subscriber: self.subscriber.clone(),
                     epoch: Epoch(question.epoch),
                     ranges: question.ranges.clone(),
-                    deadline_ms: self.deadline.as_millis() as u64,
+                    deadline_ms: u64::try_from(useful.as_millis()).unwrap_or(u64::MAX).max(1),
                 },
+                within: self.trips.pace().retry,
                 asked: Asked { key: key.clone(), question },
             }));
         }
+        while may_ask
+            && self.looking < limits::LISTEN_LOOKS
+            && let Some(search) = track.search()
+        {
+            self.looking += 1;
+            let (room, track) = (track.room.clone(), track.track.clone());
+            outputs.push(Output::Look(Look { room, track, search }));
+        }
         count(&mut self.stats, before, track.counted());
-        let free = may_ask && self.in_flight < limits::LISTEN_ASKS;
-        let due = track.deadline(now, free, self.connected);
+        let free =
+            may_ask && self.in_flight < limits::LISTEN_ASKS && self.looking < limits::LISTEN_LOOKS;
+        let due = track.deadline(now, free, listening);
         if due != track.due {
             if let Some(due) = track.due {
                 self.due.remove(&(due, key.clone()));

@@ -11,13 +11,39 @@ use super::{
     HOLD,
     heard::{Ending, Heard, ListenStats, Sounds},
     inquiry::{Inquiry, Question},
+    pace::Trips,
 };
 use crate::{
-    audio::{Batch, Delivery, FLAG_LAST, GapReason, Reorder, ReorderConfig},
+    audio::{Batch, Delivery, FLAG_LAST, FLAG_RESENT, GapReason, Reorder, ReorderConfig},
     bus::messages::{MissingReason, NackReply, NackStatus},
     id::{RoomId, TrackId},
     limits,
 };
+
+/// What is wanted of a track.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish {
+    /// How long what is missing is waited for.
+    pub(super) deadline: Duration,
+    /// A first batch with at most this number is not the first.
+    pub(super) joined_within: u64,
+    /// So much of what came before it is wanted.
+    pub(super) preroll: Duration,
+}
+
+/// Batches to look for in a recording: `from..to` of an epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Search {
+    /// The epoch.
+    pub epoch: u64,
+    /// The first that is wanted.
+    pub from: u64,
+    /// One after the last.
+    pub to: u64,
+    /// When the first of them was captured at the earliest, µs since the Unix
+    /// epoch.
+    pub since_us: i64,
+}
 
 /// What became of a NACK.
 #[derive(Debug)]
@@ -51,24 +77,24 @@ pub(super) struct Track {
     /// It has said its last, and is closed then unless it goes on under another
     /// epoch.
     ends_at: Option<Instant>,
+    /// Whether it is recorded, as far as its last batch shows it.
+    recorded: bool,
+    /// The program did not follow; it goes on with the next live batch.
+    pub(super) behind: bool,
+    /// When what was passed on last ends, or what came first begins.
+    time_us: i64,
     pub(super) bad: u64,
     /// Where it stands in the queue of what is due.
     pub(super) due: Option<Instant>,
 }
 
 impl Track {
-    /// A track of which nothing was heard yet; `whole` where it cannot have
-    /// begun before the listener did.
-    pub(super) fn new(
-        room: RoomId,
-        track: TrackId,
-        whole: bool,
-        deadline: Duration,
-        now: Instant,
-    ) -> Self {
+    /// A track of which nothing was heard yet.
+    pub(super) fn new(room: RoomId, track: TrackId, wish: Wish, now: Instant) -> Self {
         let config = ReorderConfig {
-            deadline,
-            joined_within: if whole { u64::MAX } else { 0 },
+            deadline: wish.deadline,
+            joined_within: wish.joined_within,
+            preroll: wish.preroll,
             ..ReorderConfig::default()
         };
         Self {
@@ -83,6 +109,9 @@ impl Track {
             last: now,
             patience: limits::LISTEN_PROBE,
             ends_at: None,
+            recorded: false,
+            behind: false,
+            time_us: 0,
             bad: 0,
             due: None,
         }
@@ -93,8 +122,20 @@ impl Track {
         (!self.open).then_some(self.last)
     }
 
-    pub(super) fn batch(&mut self, batch: Batch, now: Instant, out: &mut Out<'_>) {
+    /// Takes in a batch; `recorded` where that shows whether the track is.
+    pub(super) fn batch(
+        &mut self,
+        batch: Batch,
+        recorded: Option<bool>,
+        now: Instant,
+        out: &mut Out<'_>,
+    ) {
         let (epoch, seq) = (batch.epoch, batch.seq);
+        self.recorded = recorded.unwrap_or(self.recorded);
+        if self.reorder.epoch().is_none() {
+            self.time_us = batch.time;
+        }
+        let lives = !batch.has(FLAG_RESENT);
         let newest = self.reorder.successor().max(self.reorder.epoch());
         let follows = newest.is_some_and(|newest| epoch > newest);
         if follows || newest.is_none() {
@@ -111,8 +152,12 @@ impl Track {
         if self.follows(epoch) {
             let patience = self.patience_of(epoch);
             let inquiry = self.inquiries.entry(epoch).or_insert_with(|| Inquiry::new(now));
-            inquiry.saw(seq);
+            inquiry.saw(seq, now, || out.random.f64());
             inquiry.spoke(now, patience);
+        }
+        if lives && std::mem::take(&mut self.behind) {
+            let deliveries = self.reorder.catch_up(epoch, seq);
+            self.pass(deliveries, now, out);
         }
         if follows && let Some(before) = self.reorder.epoch().filter(|it| *it != epoch) {
             // What the epoch before has said last, and nobody heard.
@@ -159,7 +204,7 @@ impl Track {
         let Some(inquiry) = self.inquiries.get_mut(&asked.epoch) else { return };
         match answer {
             Answer::Reply(reply) => {
-                inquiry.answered(reply.retry_after_ms, now);
+                inquiry.answered(reply, out.trips.pace(), now);
                 if !asked.probe {
                     self.reply(asked, reply, now, out);
                 } else if let Some((_, last)) = reply.held
@@ -168,7 +213,17 @@ impl Track {
                     inquiry.has_up_to(last, now);
                 }
             }
-            Answer::Nobody | Answer::Late => inquiry.unanswered(now),
+            Answer::Late => inquiry.late(),
+            Answer::Nobody => {
+                inquiry.unanswered(now);
+                // What the worker has taken with it may be recorded.
+                if self.recorded && out.recording && !asked.probe {
+                    for &range in &asked.ranges {
+                        let said = self.reorder.look_elsewhere(asked.epoch, range, None);
+                        self.pass(said, now, out);
+                    }
+                }
+            }
         }
     }
 
@@ -188,8 +243,22 @@ impl Track {
                 self.give_up(asked.epoch, first, count, reason, now, out);
             }
         }
-        for (first, count, reason) in gone(&asked.ranges, &reply.missing) {
-            self.give_up(asked.epoch, first, count, reason, now, out);
+        for (first, count, reason) in refused(&asked.ranges, &reply.missing) {
+            match reason {
+                MissingReason::Evicted => {
+                    self.give_up(asked.epoch, first, count, GapReason::Evicted, now, out);
+                }
+                MissingReason::Unknown => {
+                    self.give_up(asked.epoch, first, count, GapReason::Unknown, now, out);
+                }
+                MissingReason::Spent => {
+                    self.give_up(asked.epoch, first, count, GapReason::Spent, now, out);
+                }
+                MissingReason::Throttled => {
+                    self.reorder.excuse(asked.epoch, first, count, GapReason::Throttled);
+                }
+                MissingReason::Held | MissingReason::Other => (),
+            }
         }
     }
 
@@ -202,8 +271,51 @@ impl Track {
         now: Instant,
         out: &mut Out<'_>,
     ) {
-        let deliveries = self.reorder.unavailable(epoch, seq, count, reason);
+        let deliveries = if self.recorded && out.recording {
+            self.reorder.look_elsewhere(epoch, (seq, count), Some(reason))
+        } else if reason == GapReason::Spent {
+            // The last of those that were sent may be on its way.
+            let at = now + out.trips.pace().retry;
+            self.reorder.unavailable_at(epoch, (seq, count), reason, at);
+            Vec::new()
+        } else {
+            self.reorder.unavailable(epoch, seq, count, reason)
+        };
         self.pass(deliveries, now, out);
+    }
+
+    /// What to look for in a recording now, if anything. To be called until there
+    /// is nothing.
+    pub(super) fn search(&mut self) -> Option<Search> {
+        let epochs = [self.reorder.epoch(), self.reorder.successor()];
+        epochs.into_iter().flatten().find_map(|epoch| {
+            let (from, to) = self.reorder.seek(epoch)?;
+            let second = 1_000_000;
+            // A batch is a second at most; clocks may differ.
+            let before = if self.epoch.is_some() { 0 } else { (to - from) as i64 * second };
+            let since_us = self.time_us.saturating_sub(before).saturating_sub(10 * second).max(0);
+            Some(Search { epoch, from, to, since_us })
+        })
+    }
+
+    /// It was looked for, and what was found has been taken in.
+    pub(super) fn searched(&mut self, search: &Search, now: Instant, out: &mut Out<'_>) {
+        let deliveries = self.reorder.sought(search.epoch, (search.from, search.to));
+        self.pass(deliveries, now, out);
+    }
+
+    /// Asks at this pace from now on.
+    pub(super) fn pace(&mut self, trips: &mut Trips) {
+        if let Some(trip) = self.reorder.take_trip() {
+            trips.measure(trip);
+        }
+        self.reorder.set_pace(trips.pace());
+    }
+
+    /// How long what is asked for is of use.
+    pub(super) fn useful_for(&self, asked: &Question, now: Instant) -> Duration {
+        let until = self.reorder.useful_until(asked.epoch, &asked.ranges);
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
     /// Gives up what was waited for long enough, and notices that the track
@@ -211,7 +323,7 @@ impl Track {
     pub(super) fn tick(&mut self, now: Instant, listening: bool, out: &mut Out<'_>) {
         let deliveries = self.reorder.tick(now);
         self.pass(deliveries, now, out);
-        if self.ends_at.is_some_and(|at| at <= now) {
+        if listening && self.ends_at.is_some_and(|at| at <= now) {
             self.close(Ending::Last, now, out);
         } else if listening && self.open && now >= self.last + limits::LISTEN_SILENT {
             self.close(Ending::Silent, now, out);
@@ -259,7 +371,8 @@ impl Track {
             let silent = self.last + limits::LISTEN_SILENT;
             probe.map_or(silent, |at| at.max(asks_from).min(silent))
         });
-        order.into_iter().chain(silence).chain(self.ends_at).min()
+        let ends_at = self.ends_at.filter(|_| listening);
+        order.into_iter().chain(silence).chain(ends_at).min()
     }
 
     fn pass(&mut self, deliveries: Vec<Delivery>, now: Instant, out: &mut Out<'_>) {
@@ -282,7 +395,9 @@ impl Track {
             match delivery {
                 Delivery::Batch(delivered) => {
                     out.stats.batches += 1;
-                    out.stats.frames += u64::from(delivered.batch.runs.slots());
+                    let slots = delivered.batch.runs.slots();
+                    out.stats.frames += u64::from(slots);
+                    self.time_us = delivered.batch.time + slots_time(slots).as_micros() as i64;
                     let last = delivered.batch.has(FLAG_LAST);
                     out.say(self.heard(Sounds::Batch(delivered)));
                     let goes_on = self.reorder.epoch() != Some(epoch);
@@ -312,6 +427,11 @@ impl Track {
 pub(super) struct Out<'a> {
     pub(super) outputs: &'a mut Vec<super::Output>,
     pub(super) stats: &'a mut ListenStats,
+    /// How long the way to the worker is.
+    pub(super) trips: &'a Trips,
+    /// Whether a recording may be looked into.
+    pub(super) recording: bool,
+    pub(super) random: &'a mut fastrand::Rng,
 }
 
 impl Out<'_> {
@@ -324,28 +444,25 @@ fn slots_time(slots: u8) -> Duration {
     limits::FRAME * u32::from(slots)
 }
 
-/// What a worker will not send again, as far as it was asked for: nothing else
-/// is given up on a stranger's word. What adjoins is one.
-fn gone(asked: &[(u64, u64)], missing: &[(u64, u64, MissingReason)]) -> Vec<(u64, u64, GapReason)> {
-    let mut gone: Vec<(u64, u64, GapReason)> = Vec::new();
+/// What a worker does not send, as far as it was asked for: nothing else is
+/// believed of a stranger's word. What adjoins is one.
+fn refused(
+    asked: &[(u64, u64)],
+    missing: &[(u64, u64, MissingReason)],
+) -> Vec<(u64, u64, MissingReason)> {
+    let mut refused: Vec<(u64, u64, MissingReason)> = Vec::new();
     for &(first, count, reason) in missing.iter().take(limits::NACK_MAX_BATCHES as usize) {
-        let reason = match reason {
-            MissingReason::Evicted => GapReason::Evicted,
-            MissingReason::Unknown => GapReason::Unknown,
-            MissingReason::Spent => GapReason::Spent,
-            MissingReason::Held | MissingReason::Throttled | MissingReason::Other => continue,
-        };
         let end = first.saturating_add(count);
         for &(from, many) in asked {
             let (from, to) = (from.max(first), (from + many).min(end));
-            match gone.last_mut() {
+            match refused.last_mut() {
                 _ if from >= to => (),
                 Some((start, length, why)) if *why == reason && *start + *length == from => {
                     *length += to - from;
                 }
-                _ => gone.push((from, to - from, reason)),
+                _ => refused.push((from, to - from, reason)),
             }
         }
     }
-    gone
+    refused
 }

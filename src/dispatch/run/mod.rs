@@ -10,6 +10,7 @@ mod effects;
 mod feeds;
 mod gate;
 mod pulse;
+mod recording;
 
 use std::{
     collections::HashMap,
@@ -17,13 +18,13 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use self::{effects::Hands, feeds::Buckets, gate::Gate};
 use super::{
     core::Core,
     figures::{self, Figures},
-    io::{Answer, CallId, Input, Now, Output},
+    io::{Answer, CallId, Input, Now, Output, Record},
     lease::{Lease, LeaseInput, LeaseOutput},
 };
 use crate::{
@@ -31,6 +32,7 @@ use crate::{
         BusOptions, ConnectError, Link, PublishError, Purpose,
         kv::{Store, StoreError},
         messages::{Leader, Refusal, RefusalCode, StepDown, SteppedDown},
+        recording::Bounds,
         service::{Request, Service},
     },
     id::DispatcherId,
@@ -45,6 +47,8 @@ pub struct Settings {
     pub id: DispatcherId,
     /// Copies of each bucket it makes; see [`Store::new`].
     pub replicas: Option<usize>,
+    /// How much of what is recorded the stream that it makes keeps.
+    pub record: Bounds,
 }
 
 /// Why a dispatcher cannot work.
@@ -93,7 +97,9 @@ pub async fn run(
     let buckets = Buckets::open(&store).await?;
 
     let (messages, inbox) = mpsc::channel(limits::CONTROL_CAPACITY);
-    let feeds = feeds::start(&link, &store, &buckets, &messages).await?;
+    let mut feeds = feeds::start(&link, &store, &buckets, &messages).await?;
+    let (records, wanted) = watch::channel(false);
+    feeds.spawn(recording::keep(store.clone(), settings.record, wanted));
     let (service, requests) = calls::serve(&link, &settings.id).await?;
     let boot = uuid::Uuid::new_v4().simple().to_string();
     let hands = Hands {
@@ -112,6 +118,7 @@ pub async fn run(
         next_call: 0,
         told: 0,
         said: None,
+        records,
         settings,
     };
     let result = shell.run(service, inbox, requests, &mut phases).await;
@@ -132,6 +139,8 @@ struct Shell {
     told: u8,
     /// When the service's data were last set.
     said: Option<Instant>,
+    /// Whether a task records.
+    records: watch::Sender<bool>,
     settings: Settings,
 }
 
@@ -201,6 +210,12 @@ impl Shell {
     }
 
     fn core(&mut self, input: Input) {
+        if let Input::Changed { record: Some(Record::Task(task)), .. } = &input
+            && task.spec.pull.as_ref().is_some_and(|pull| pull.record)
+            && !task.state.is_terminal()
+        {
+            self.records.send_if_modified(|records| !std::mem::replace(records, true));
+        }
         for output in self.core.handle(input, now()) {
             match output {
                 Output::Answer { call, answer } => self.answer(call, answer),

@@ -9,8 +9,12 @@ use crate::{
 };
 
 struct Play {
+    /// A batch of one slot.
+    batch: Bytes,
     shelf: Shelf,
     desk: Desk,
+    /// When what is asked next came.
+    came: Instant,
     now: Instant,
     now_us: i64,
 }
@@ -24,18 +28,21 @@ impl Play {
         track.batch_slots = 1;
         let (mut writer, mut pool) = (TrackWriter::new(track), BytesMut::new());
         writer.audio(Some(0), &[7; limits::FRAME_BYTES * 200]);
+        let mut last = Bytes::new();
         while let Some(batch) = writer.next_batch(false, &mut pool) {
+            last = batch.payload.clone();
             let (room, track) = names();
             let batch = (batch.seq, batch.payload);
             shelf.keep(SessionKey(1), 1, &room, &track, Epoch(3), batch, now);
         }
-        Self { shelf, desk: Desk::new(0), now, now_us: 0 }
+        Self { batch: last, shelf, desk: Desk::new(0), came: now, now, now_us: 0 }
     }
 
     fn ask(&mut self, payload: &str) -> Option<Answered> {
         let (room, track) = names();
-        let names = (&room, &track);
-        self.desk.answer(&mut self.shelf, names, payload.as_bytes(), self.now, self.now_us)
+        let asking =
+            Asking { room: &room, track: &track, payload: payload.as_bytes(), came: self.came };
+        self.desk.answer(&mut self.shelf, asking, self.now, self.now_us)
     }
 
     fn nack(&mut self, who: &str, ranges: &str) -> Answered {
@@ -45,6 +52,7 @@ impl Play {
 
     fn wait(&mut self, time: Duration) {
         self.now += time;
+        self.came = self.now;
         self.now_us += time.as_micros() as i64;
     }
 }
@@ -94,7 +102,7 @@ fn a_subscriber_has_a_rate_and_another_has_his_own() {
     let mut play = Play::new();
     let rounds = limits::RESEND_BATCHES_PER_SUBSCRIBER_S as usize / 50;
     let mut sent = 0;
-    for _ in 0..=rounds {
+    for _ in 0..rounds {
         sent += play.nack("greedy", "[[0,50]]").batches.len();
         play.wait(Duration::from_micros(1)); // no time to recover
     }
@@ -151,12 +159,73 @@ fn another_room_is_another_worker_s_and_another_epoch_is_told() {
     let mut play = Play::new();
     let (_, track) = names();
     let stranger = RoomId::parse("s").unwrap();
-    let names = (&stranger, &track);
     let payload = br#"{"subscriber":"a","epoch":3,"ranges":[[1,1]]}"#;
-    assert_eq!(play.desk.answer(&mut play.shelf, names, payload, play.now, 0), None);
+    let asking = Asking { room: &stranger, track: &track, payload, came: play.now };
+    assert_eq!(play.desk.answer(&mut play.shelf, asking, play.now, 0), None);
     let reply = play.ask(r#"{"subscriber":"a","epoch":2,"ranges":[[1,1]]}"#).unwrap().reply;
     assert_eq!(
         (reply.status, reply.epoch, reply.held),
         (NackStatus::Epoch, Epoch(3), Some((0, 199)))
     );
+}
+
+#[test]
+fn who_asks_without_end_has_a_share_of_what_is_said_and_few_words() {
+    let mut play = Play::new();
+    let (mut said, mut sent, mut answers) = (0, 0, 0);
+    let (room, track) = names();
+    // A hundred batches of one slot a second, and a NACK each millisecond under
+    // one name: what it may have in any case, and then its share.
+    for ms in 0..120_000_u64 {
+        play.wait(Duration::from_millis(1));
+        if ms % 10 == 0 {
+            let seq = 200 + ms / 10;
+            let batch = (seq, play.batch.clone());
+            said += batch.1.len() as u64 * 100;
+            // As if a hundred rooms said as much.
+            play.desk.published(batch.1.len() * 100, play.now_us);
+            play.shelf.keep(SessionKey(1), 1, &room, &track, Epoch(3), batch, play.now);
+            play.shelf.expire(play.now);
+        }
+        let last = 200 + ms / 10;
+        let text = format!(
+            r#"{{"subscriber":"greedy","epoch":3,"ranges":[[{},64]]}}"#,
+            last.saturating_sub(63)
+        );
+        if let Some(answered) = play.ask(&text) {
+            answers += 1;
+            sent += answered.batches.iter().map(|batch| batch.len() as u64).sum::<u64>();
+        }
+        if ms == 60_000 {
+            // Another one is served all the while.
+            assert_eq!(play.nack("modest", &format!("[[{last},1]]")).batches.len(), 1);
+        }
+    }
+    let percent = sent * 100 / said;
+    assert!((1..10).contains(&percent), "{percent} % of {said} bytes, {answers} answers");
+    let desk = play.desk.stats();
+    assert!(desk.ignored + answers == 120_000 && desk.late == 0, "{desk:?}");
+}
+
+#[test]
+fn what_came_too_late_is_not_sent() {
+    let mut play = Play::new();
+    let text = r#"{"subscriber":"a","epoch":3,"deadline_ms":100,"ranges":[[5,1]]}"#;
+    let answered = play.ask(text).expect("in time");
+    assert_eq!(answered.until, Some(play.came + Duration::from_millis(100)));
+    play.now += Duration::from_millis(101);
+    assert_eq!(play.ask(text), None);
+    assert_eq!(play.desk.stats().late, 1);
+    let whenever = r#"{"subscriber":"a","epoch":3,"ranges":[[6,1]]}"#;
+    assert_eq!(play.ask(whenever).expect("whenever").until, None);
+}
+
+#[test]
+fn a_crowd_is_told_to_spread() {
+    let mut play = Play::new();
+    let spread =
+        |play: &mut Play, name: usize| play.nack(&format!("s{name}"), "[[5,1]]").reply.spread_ms;
+    assert!((1..limits::NACK_CROWD).all(|name| spread(&mut play, name) == 0));
+    assert!(spread(&mut play, 99) > 0);
+    assert_eq!(play.nack("s99", "[[6,1]]").reply.spread_ms, 0, "of another batch it is alone");
 }

@@ -26,7 +26,8 @@ use crate::{
     sdk::process::ChildKey,
     worker::{
         core::SessionKey,
-        nack::Desk,
+        nack::{Asking, Desk},
+        record::Keep,
         room::{Effects, Notice, Room, Spec, Word},
         shelf::Shelf,
     },
@@ -291,7 +292,15 @@ impl Thread {
             if first {
                 self.rooms_out.send_if_modified(|rooms| rooms.insert(spec.room.clone()));
             }
-            if self.out.publish.put(out.address, payload) {
+            self.desk.published(payload.len(), now);
+            if spec.pull.as_ref().is_some_and(|pull| pull.record) {
+                let names = (&spec.room, &out.track);
+                let keep = Keep::new(out.address, payload, names, spec.epoch, out.batch.seq);
+                match self.out.record.try_send(keep) {
+                    Ok(()) => published = true,
+                    Err(_) => self.stats.unrecorded += 1,
+                }
+            } else if self.out.publish.put(out.address, payload) {
                 published = true;
             } else {
                 self.stats.unpublished += 1;
@@ -355,15 +364,18 @@ impl Thread {
     }
 
     fn answer(&mut self, asked: &Asked, now: Us) {
-        let track = (&asked.room, &asked.track);
-        let answered =
-            self.desk.answer(&mut self.shelf, track, &asked.payload, Instant::now(), now);
+        let Asked { room, track, payload, came, .. } = asked;
+        let asking = Asking { room, track, payload, came: *came };
+        let answered = self.desk.answer(&mut self.shelf, asking, Instant::now(), now);
         let Some(answered) = answered else { return };
         if let Some(subscriber) = &answered.subscriber {
-            let to = Address::new(subjects::resend(&asked.room, &asked.track, subscriber));
+            let to = Address::new(subjects::resend(room, track, subscriber));
             for batch in answered.batches {
-                if self.out.again.try_send(Again::Batch(to.clone(), batch)).is_ok() {
+                let bytes = batch.len() as u64;
+                let again = Again::Batch(to.clone(), batch, answered.until);
+                if self.out.again.try_send(again).is_ok() {
                     self.stats.resent += 1;
+                    self.stats.resent_bytes += bytes;
                 }
             }
         }
@@ -396,6 +408,7 @@ impl Thread {
         let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         self.stats.cpu_us = (cpu.tv_sec * 1_000_000 + cpu.tv_nsec / 1_000).unsigned_abs();
         self.stats.tally = self.effects.tally;
+        self.stats.desk = self.desk.stats();
         self.stats.rooms = self.seats.len();
         self.stats.kept = self.shelf.bytes();
         self.stats_out.send_replace(self.stats);

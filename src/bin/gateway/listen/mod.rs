@@ -11,7 +11,7 @@ use std::{path::PathBuf, time::Duration};
 
 use audio_gateway::{
     audio::Fill,
-    client::{DropOnPurpose, Gateway, Heard, ListenOptions, Listener, Sounds, Tracks},
+    client::{DropOnPurpose, From, Gateway, Heard, ListenOptions, Listener, Sounds, Tracks},
     id::{RoomId, SubscriberId, TrackId},
     limits,
 };
@@ -60,6 +60,11 @@ pub(crate) struct Args {
     /// End when every track that was heard is closed
     #[arg(long)]
     until_closed: bool,
+    /// Where to begin: -30s for so long ago, or room_start. A worker keeps ten
+    /// seconds; of a room that is recorded there is more
+    #[arg(long, value_parser = from, default_value = "now", value_name = "TIME",
+          allow_hyphen_values = true)]
+    from: From,
     /// How long a missing batch is waited for; less bounds the delay
     #[arg(long, value_parser = humantime::parse_duration, default_value = "10s",
           value_name = "TIME")]
@@ -84,6 +89,17 @@ fn fill(text: &str) -> Result<Fill, String> {
             .map(Fill::KeepAlive)
             .map_err(|error| format!("{time}: {error}")),
         _ => Err("use zeros, skip, keep-alive or keep-alive=5s".to_owned()),
+    }
+}
+
+fn from(text: &str) -> Result<From, String> {
+    match (text, text.strip_prefix('-')) {
+        ("now", _) => Ok(From::Now),
+        ("room_start", _) => Ok(From::RoomStart),
+        (_, Some(ago)) => {
+            humantime::parse_duration(ago).map(From::Ago).map_err(|error| format!("{ago}: {error}"))
+        }
+        _ => Err("use a time ago as -30s, room_start or now".to_owned()),
     }
 }
 
@@ -115,7 +131,13 @@ impl Args {
             },
             subscriber: self.subscriber.clone().unwrap_or_else(SubscriberId::fresh),
             deadline: self.deadline,
-            drop: self.drop.map(|fraction| DropOnPurpose { fraction, seed: self.seed }),
+            from: self.from,
+            recorded: true,
+            drop: self.drop.map(|fraction| DropOnPurpose {
+                fraction,
+                seed: self.seed,
+                again: false,
+            }),
         };
         let keep = self.wav.as_ref().map(|path| Keep::to(path, &self.track)).transpose()?;
         Ok(Plan { args: self, options, keep })
@@ -243,6 +265,13 @@ async fn reached(until: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn beginnings_are_read_by_name() {
+        assert_eq!(from("-30s"), Ok(From::Ago(Duration::from_secs(30))));
+        assert_eq!((from("room_start"), from("now")), (Ok(From::RoomStart), Ok(From::Now)));
+        assert!(from("30s").is_err() && from("-x").is_err());
+    }
 
     #[test]
     fn fills_are_read_by_name() {

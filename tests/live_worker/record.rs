@@ -83,7 +83,6 @@ async fn a_recorded_room_is_heard_live_and_kept() {
     // The one lane or the other, never both.
     let mut live = rig.listen("rec").await;
     rig.revoke("rec", 5).await;
-    rig.state("rec", audio_gateway::bus::messages::SessionState::Done).await;
     assert!(tokio::time::timeout(Duration::ZERO, live.next()).await.is_err());
     eventually("its last words", SOON, async || {
         let tracks = kept(&rig, "rec").await;
@@ -121,6 +120,11 @@ async fn nothing_is_lost_or_kept_twice_where_the_server_is_killed() {
     }
     for index in 0..5 {
         let name = format!("rec-{index}");
+        eventually("the worker", SOON, async || {
+            // Its other connection may not be back yet.
+            rig.control.ask_bytes("$SRV.PING.worker.w1", "".into(), SOON).await.ok()
+        })
+        .await;
         rig.revoke(&name, 3).await;
         eventually("its last words", SOON, async || {
             let tracks = kept(&rig, &name).await;

@@ -141,6 +141,7 @@ impl Ramps {
             }
             Sounds::Gap(gap) => {
                 self.total.gaps += 1;
+                tracing::warn!(room = %heard.room, ?gap, "a gap");
                 self.total.lost += gap.count;
                 track.next_sample = None;
                 track.next_pos = None;

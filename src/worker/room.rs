@@ -67,6 +67,8 @@ pub struct Outgoing {
     pub number: u32,
     /// Where it is published.
     pub address: Address,
+    /// Whether that is where it is recorded as well.
+    pub recorded: bool,
     /// The batch.
     pub batch: Encoded,
 }

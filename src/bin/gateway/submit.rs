@@ -47,6 +47,9 @@ pub(crate) struct Task {
     /// Pull only participants of this role; may be given again
     #[arg(long)]
     role: Vec<String>,
+    /// Keep what is heard in a stream as well, to be heard again
+    #[arg(long)]
+    record: bool,
     /// Play this track's subject into the room
     #[arg(long, value_name = "SUBJECT")]
     push: Option<String>,
@@ -109,6 +112,9 @@ impl Task {
         }
         if !self.role.is_empty() {
             within(&mut task, "pull")?.insert("roles".to_owned(), json!(self.role));
+        }
+        if self.record {
+            within(&mut task, "pull")?.insert("record".to_owned(), json!(true));
         }
         if let Some(subject) = &self.push {
             task.insert("push".to_owned(), json!({ "from": subject }));

@@ -293,7 +293,7 @@ impl Thread {
                 self.rooms_out.send_if_modified(|rooms| rooms.insert(spec.room.clone()));
             }
             self.desk.published(payload.len(), now);
-            if spec.pull.as_ref().is_some_and(|pull| pull.record) {
+            if out.recorded {
                 let names = (&spec.room, &out.track);
                 let keep = Keep::new(out.address, payload, names, spec.epoch, out.batch.seq);
                 match self.out.record.try_send(keep) {

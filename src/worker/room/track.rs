@@ -43,6 +43,7 @@ pub(super) struct Track {
     pub(super) id: TrackId,
     pub(super) user: String,
     pub(super) address: Address,
+    recorded: bool,
     /// Tells it from all tracks the room ever had.
     pub(super) number: u32,
     pub(super) writer: TrackWriter,
@@ -77,6 +78,7 @@ impl Track {
         let id = TrackId::of_user(&description.user);
         Self {
             address: Address::new(subjects::track(lane, room, &id)),
+            recorded: lane == Lane::Rec,
             id,
             user: description.user.clone(),
             number,
@@ -231,6 +233,7 @@ impl Track {
             track: self.id.clone(),
             number: self.number,
             address: self.address.clone(),
+            recorded: self.recorded,
             batch,
         });
     }

@@ -114,3 +114,32 @@ async fn a_role_that_may_not_is_told_so() {
         assert!(!status.success() && told, "{role}: gateway {args:?}: {status}\n{err}");
     }
 }
+
+#[tokio::test]
+async fn a_recorded_room_is_heard_again_by_its_reviewer_and_by_nobody_else() {
+    let server =
+        NatsServer::build().config("nats/server.conf").env_file("nats/dev.env").start().await;
+    let dispatcher = daemon(&server, env!("CARGO_BIN_EXE_dispatcher"), "dispatcher", "d1").await;
+    let worker = daemon(&server, env!("CARGO_BIN_EXE_worker"), "worker", "w1").await;
+    let task = ["--room", "42", "--sdk", "sim", "--id", "call", "--param", "source=ramp"];
+    done(&server, "service", &[&["submit", "--record"], &task[..], &["--wait"]].concat()).await;
+    dispatcher.says("made the stream AUDIO", SOON).await;
+
+    let hear = ["--json", "listen", "42", "--from", "room_start", "--seconds", "4"];
+    let heard = done(&server, "reviewer-42", &hear).await;
+    let lines: Vec<Value> =
+        heard.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let end = lines.last().expect("an end");
+    assert!(end["stats"]["frames"].as_u64().expect("a number") > 150, "{end}");
+    assert_eq!(end["stats"]["lost"], 0, "{end}");
+    let first = lines.iter().find(|line| line["seq"].is_u64()).expect("a batch");
+    assert_eq!(first["seq"], 0, "{first}");
+    let refused = server.log();
+    assert!(!refused.contains("Violation"), "{refused}");
+
+    let (status, _, err) = gateway(&server, "consumer-42", &hear).await;
+    assert!(!status.success() && err.contains("may we read it"), "{status}\n{err}");
+    for daemon in [dispatcher, worker] {
+        assert!(daemon.errors().is_empty(), "{:?}", daemon.errors());
+    }
+}

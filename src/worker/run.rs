@@ -125,6 +125,10 @@ pub async fn run(options: Options, mut phases: Phases) -> Result<(), RunError> {
         sessions_max,
     };
     let (service, mut requests) = serve(&control, &about).await?;
+    // Who hears that it is ready may ask it at once.
+    if let Err(error) = control.barrier().await {
+        tracing::warn!(%error, "ready as far as the server lets us know");
+    }
     let store = Store::new(&control, None);
     let (claims_in, mut claims) = mpsc::channel(limits::CONTROL_CAPACITY);
     let (rooms, held) = (watch::Sender::new(Vec::new()), watch::Sender::new(Vec::new()));

@@ -198,6 +198,7 @@ fn room() -> Step {
         pull: Some(Pull::default()),
         push: None,
         held: false,
+        taken_over: false,
     };
     let (mut room, mut fx, mut encoder) =
         (Room::new(spec, ORIGIN), Effects::default(), Encoder::default());

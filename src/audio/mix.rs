@@ -112,6 +112,33 @@ impl Mixer {
         }
     }
 
+    /// Somebody is away and may come back: nobody waits until it is expected.
+    pub fn away(&mut self, key: SourceKey) {
+        if let Some(source) = self.sources.get_mut(key.0).and_then(Option::as_mut) {
+            source.away(&mut self.sum);
+        }
+    }
+
+    /// Somebody who was away is back, and waited for from a position on.
+    pub fn expect(&mut self, key: SourceKey, from: u64) {
+        if let Some(source) = self.sources.get_mut(key.0).and_then(Option::as_mut) {
+            source.expect(from, &mut self.sum);
+        }
+    }
+
+    /// Position from which on all who are in it were heard in full; none: of
+    /// some it is not known yet.
+    #[must_use]
+    pub fn whole_from(&self) -> Option<u64> {
+        self.sources.iter().flatten().map(Source::whole).try_fold(0, |last, it| Some(last.max(it?)))
+    }
+
+    /// Whether nobody is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sources.iter().all(Option::is_none)
+    }
+
     /// Somebody goes where it has spoken up to.
     pub fn leave(&mut self, key: SourceKey) {
         if let Some(mut source) = self.sources.get_mut(key.0).and_then(Option::take) {
@@ -191,12 +218,24 @@ impl Mixer {
         let next = self.catch_up(next, deadline);
         self.next = Some(next);
         let until = next + SLOT + AHEAD;
-        let known = self.sources.iter().flatten().map(Source::known).min();
-        if known.is_none_or(|known| known < until) {
+        // Where nobody is there, only time says how far it has gone.
+        let known = self.sources.iter().flatten().map(Source::known).min().unwrap_or(u64::MAX);
+        if known < until || known == u64::MAX {
             if deadline < until {
                 return None;
             }
             self.leave_out(next, until);
+        }
+        Some(self.make(next))
+    }
+
+    /// Makes the next slot that all have said all of, without looking ahead:
+    /// nothing more comes here, and another mixer goes on with the same voices.
+    pub fn hand_over(&mut self) -> Option<Mixed<'_>> {
+        let next = self.next?;
+        let said = self.sources.iter().flatten().filter_map(Source::present_to).min()?;
+        if said < next + SLOT {
+            return None;
         }
         Some(self.make(next))
     }
@@ -245,9 +284,8 @@ impl Mixer {
         let volumes = if audio || self.sum.states(after).has_audio() || !self.limiter.is_idle() {
             let channels = 0..usize::from(self.format.channels);
             let sum = &self.sum;
-            self.limiter.volumes(
-                channels.map(|channel| (sum.slot(channel, pos), sum.slot(channel, after))),
-            )
+            self.limiter
+                .volumes(channels.map(|channel| (sum.slot(channel, pos), sum.slot(channel, after))))
         } else {
             None
         };

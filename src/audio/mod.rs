@@ -34,15 +34,15 @@ pub use frame::{
     FLAG_DISCONTINUITY, FLAG_LAST, FLAG_RESENT, FLAG_TALK_SPURT, Format, SLOTS_PER_S, SlotState,
 };
 pub use gaps::{Gap, GapReason};
-pub use mix::{Mixed, Mixer, MixStats, SourceKey};
+pub use mix::{MixStats, Mixed, Mixer, SourceKey};
 pub use order::{ReorderConfig, ReorderStats};
 pub use place::Break;
 pub use pool::Pool;
 pub use reorder::{Delivered, Delivery, Reorder};
 pub use ring::{Resend, Ring};
 pub use runs::{Run, Runs};
-pub use timeline::{Origin, Timeline};
 pub use tap::{Tap, Tapped};
+pub use timeline::{Origin, Timeline};
 pub use track::{Encoded, Track, WriterStats};
 pub use wire::resent;
 pub use writer::TrackWriter;

@@ -9,6 +9,7 @@ use super::{
     frame::{FLAG_LAST, SlotState},
     pending::Cut,
     place::{Break, Line},
+    runs::Runs,
     tap::Tap,
     track::{Encoded, Track, WriterStats},
 };
@@ -246,6 +247,36 @@ impl TrackWriter {
         let seq = self.seq;
         self.seq += 1;
         Some(Encoded { seq, pos: cut.pos, slots: cut.runs.slots(), flags, payload })
+    }
+
+    /// A batch that says that the track is away from its end on, whatever
+    /// becomes of it: nobody is to have what follows.
+    pub fn farewell(&mut self, out: &mut BytesMut) -> Encoded {
+        let (seq, pos) = (self.seq, self.line.pending.end());
+        let payload = BatchView {
+            epoch: self.track.epoch,
+            seq,
+            pos,
+            time: self.track.origin.time(pos),
+            format: self.track.format,
+            runs: &Runs::of(SlotState::Absent, 1),
+            user: &self.track.user,
+            role: &self.track.role,
+            flags: 0,
+            pcm: &[],
+        }
+        .encode(out);
+        self.seq += 1;
+        Encoded { seq, pos, slots: 1, flags: 0, payload }
+    }
+
+    /// It counts on from `seq`, which others had its name for meanwhile, and
+    /// begins anew at a position.
+    pub fn follow(&mut self, seq: u64, start: i64) {
+        if seq > self.seq {
+            self.seq = seq;
+            self.line = Line::new(self.track.format, start);
+        }
     }
 
     /// Lets slots go that nobody is to have as a batch, at most `most` of them;

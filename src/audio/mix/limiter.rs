@@ -33,13 +33,7 @@ pub(super) struct Limiter {
 
 impl Limiter {
     pub(super) fn new() -> Self {
-        Self {
-            held: ONE,
-            history: [ONE; AHEAD],
-            oldest: 0,
-            total: ONE * AHEAD as i32,
-            idle: true,
-        }
+        Self { held: ONE, history: [ONE; AHEAD], oldest: 0, total: ONE * AHEAD as i32, idle: true }
     }
 
     /// Whether all is at full volume.

@@ -16,6 +16,10 @@ pub(super) struct Source {
     end: u64,
     /// What it is where it was not heard of in time.
     standing: SlotState,
+    /// Whether nothing is to be expected of it.
+    away: bool,
+    /// Position from which it was heard in full, once that is known.
+    whole: Option<u64>,
     /// Steps of the ramp it has come up; none: it is not in.
     risen: Option<usize>,
     /// What it added last, which must go down where nothing follows.
@@ -30,6 +34,8 @@ impl Source {
             channels,
             end: from,
             standing: SlotState::Stalled,
+            away: false,
+            whole: None,
             risen: None,
             tail: [0; RAMP],
             tail_len: 0,
@@ -38,7 +44,37 @@ impl Source {
 
     /// Position up to which nothing it says can change the sum.
     pub(super) fn known(&self) -> u64 {
+        if self.away { u64::MAX } else { self.tail_start() }
+    }
+
+    fn tail_start(&self) -> u64 {
         self.end - self.tail_len as u64
+    }
+
+    /// Position up to which it has spoken, where it is there.
+    pub(super) fn present_to(&self) -> Option<u64> {
+        (!self.away).then_some(self.end)
+    }
+
+    /// It is away, and not waited for.
+    pub(super) fn away(&mut self, sum: &mut Sum) {
+        self.shut(sum);
+        self.away = true;
+    }
+
+    /// It is there, and waited for from a position on.
+    pub(super) fn expect(&mut self, from: u64, sum: &mut Sum) {
+        self.away = false;
+        if from > self.end {
+            self.shut(sum);
+            self.end = from;
+        }
+    }
+
+    /// Position from which it was heard in full; none: it has not said yet what
+    /// it does.
+    pub(super) fn whole(&self) -> Option<u64> {
+        self.whole
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -58,6 +94,7 @@ impl Source {
         if at != self.end {
             self.shut(sum);
         }
+        self.whole.get_or_insert(at + RAMP as u64);
         self.end = pos + samples;
         sum.mark(at, self.end, SlotState::Audio);
         let rise = self.rise(at, pcm, sum);
@@ -91,6 +128,9 @@ impl Source {
         let (at, end) = (pos.max(self.end), pos + samples);
         // Zeros go on where sound was before, and sound on them.
         let silent = state == SlotState::Silence;
+        if silent || state == SlotState::Muted {
+            self.whole.get_or_insert(at);
+        }
         if !silent || at != self.end {
             self.shut(sum);
         }
@@ -130,7 +170,7 @@ impl Source {
             for (change, was) in change.iter_mut().zip(&self.tail[RAMP - self.tail_len..]) {
                 *change -= was;
             }
-            sum.add_numbers(self.channels, self.known(), change);
+            sum.add_numbers(self.channels, self.tail_start(), change);
         }
         (self.risen, self.tail_len) = (None, 0);
     }

@@ -121,10 +121,9 @@ fn who_comes_and_goes_in_the_middle_of_sound_is_ramped_and_exact_between() {
     for at in 0..RAMP {
         let t = (at + 1) as f64 / (RAMP + 1) as f64;
         let volume = 3.0 * t * t - 2.0 * t * t * t;
-        for (mixed, said) in [
-            (made.samples[at], samples[at]),
-            (made.samples[all - 1 - at], samples[all - 1 - at]),
-        ] {
+        for (mixed, said) in
+            [(made.samples[at], samples[at]), (made.samples[all - 1 - at], samples[all - 1 - at])]
+        {
             let off = f64::from(mixed) - f64::from(said) * volume;
             assert!(off.abs() < 2.0, "sample {at}: {said} at {volume} is {mixed}");
         }
@@ -245,7 +244,7 @@ fn what_is_too_loud_is_turned_down_smoothly_and_back_to_the_bit() {
         let mut volume: Option<(usize, f64)> = None;
         for (at, (mixed, sum)) in made.iter().zip(&sums).enumerate() {
             assert!(i32::from(*mixed).abs() <= sum.abs(), "louder than the sum at {at}");
-            assert!(mixed.signum() as i32 * sum.signum() >= 0, "wrapped round at {at}");
+            assert!(i32::from(mixed.signum()) * sum.signum() >= 0, "wrapped round at {at}");
             if sum.abs() > 20_000 {
                 let now = (at, f64::from(*mixed) / f64::from(*sum));
                 let last = volume.replace(now).unwrap_or(now);

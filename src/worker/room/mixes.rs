@@ -1,6 +1,6 @@
 //! The mixes of a room: who is in which, and what is published of them. How
 //! they are mixed is `audio::Mixer`'s; what goes in comes from the tracks' taps,
-//! where each slot passes as soon as it has its place on the time line.
+//! where each slot passes when it goes out.
 
 use std::collections::BTreeMap;
 

@@ -6,9 +6,7 @@ mod nested;
 
 use std::time::Duration;
 
-pub use self::mixing::{
-    MIX_AHEAD_SAMPLES, MIX_RAMP_SAMPLES, MIX_RELEASE, MIX_SLOTS_MAX, TASK_MAX_MIXES,
-};
+pub use self::mixing::*;
 
 // ---- audio ----
 

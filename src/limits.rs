@@ -2,11 +2,13 @@
 //! the measurement that chose it. Nothing else in the crate invents a limit.
 
 mod again;
+mod mixing;
 mod nested;
 
 use std::time::Duration;
 
 pub use again::*;
+pub use mixing::*;
 
 // ---- audio ----
 

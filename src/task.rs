@@ -3,6 +3,7 @@
 //!
 //! Who may make a move, and when, is the dispatcher's matter.
 
+mod mix;
 mod state;
 mod update;
 
@@ -10,6 +11,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub use self::mix::{Mix, Voices};
 use crate::{
     id::{AdapterName, RoomId, TaskId, TrackId, WorkerId},
     limits,
@@ -61,10 +63,10 @@ impl fmt::Debug for Params {
 pub struct Pull {
     /// A track for each participant.
     pub participants: bool,
-    /// Only participants of these roles; empty: of all roles.
+    /// Only the tracks of participants of these roles; empty: of all roles.
     pub roles: Vec<String>,
-    /// Mixed tracks by name.
-    pub mix: Vec<TrackId>,
+    /// Mixed tracks.
+    pub mix: Vec<Mix>,
     /// Frames in a batch, 1 to 50.
     pub batch_frames: u8,
     /// Whether the tracks go to JetStream to be recorded.
@@ -234,16 +236,18 @@ impl Pull {
         if self.batch_frames == 0 || usize::from(self.batch_frames) > most {
             return refuse("pull.batch_frames", format!("use 1 to {most}"));
         }
-        if !self.mix.is_empty() {
-            return refuse(
-                "pull.mix",
-                "this version makes no mixes: pull participants and mix where you listen".into(),
-            );
-        }
-        if !self.participants {
-            return refuse("pull.participants", "nothing would be pulled: use true".into());
+        Mix::check_all(&self.mix)?;
+        if !self.participants && self.mix.is_empty() {
+            let why = "nothing would be pulled: use true, or name a mix";
+            return refuse("pull.participants", why.into());
         }
         short("pull.roles", self.roles.iter())
+    }
+
+    /// Whether a participant has a track of its own on the bus.
+    #[must_use]
+    pub fn has_track_of(&self, role: &str) -> bool {
+        self.participants && (self.roles.is_empty() || self.roles.iter().any(|it| it == role))
     }
 }
 

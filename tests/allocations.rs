@@ -68,6 +68,8 @@ fn a_frame_allocates_nothing_and_a_batch_once_at_most() {
     // that is kept.
     let whole = allocations("room");
     assert!(whole <= STEPS, "{whole} in {STEPS} batches of {FRAMES} frames");
+    let mixed = allocations("mix");
+    assert!(mixed <= 2 * STEPS, "{mixed} in {STEPS} batches and as many of a mix");
     assert_eq!(allocations("pipe"), 0, "reading frames");
 }
 

@@ -122,6 +122,108 @@ async fn a_room_ends_up_in_files_sample_for_sample() {
     rig.assert_no_errors();
 }
 
+/// A file with where on the time line it begins, and its channels.
+fn heard_in(folder: &Path, track: &str) -> (usize, Vec<Vec<i16>>) {
+    let report = std::fs::read(folder.join(format!("{track}.wav.json"))).unwrap();
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    let reader = hound::WavReader::open(folder.join(format!("{track}.wav"))).unwrap();
+    let channels = usize::from(reader.spec().channels);
+    let all: Vec<i16> = reader.into_samples().map(Result::unwrap).collect();
+    let each = |channel| all.iter().skip(channel).step_by(channels).copied().collect();
+    (report["start"].as_u64().unwrap() as usize, (0..channels).map(each).collect())
+}
+
+/// Every sample of a mix is the sum of the tracks' at its position. Where one of
+/// them begins or ends it comes in and goes within 80 samples.
+#[track_caller]
+fn assert_sum(mix: (usize, &[i16]), tracks: &[(usize, &[i16])]) {
+    let edge = |pos: usize| {
+        tracks.iter().any(|(start, samples)| {
+            let end = start + samples.len();
+            (*start..start + 80).contains(&pos) || (end - 80..end).contains(&pos)
+        })
+    };
+    let mut summed = 0;
+    for (pos, mixed) in (mix.0..).zip(mix.1) {
+        let said = tracks.iter().filter_map(|(start, it)| it.get(pos.checked_sub(*start)?));
+        if !edge(pos) {
+            assert_eq!(*mixed, said.sum::<i16>(), "at {pos}");
+            summed += 1;
+        }
+    }
+    assert!(summed > 55_000, "{summed} samples");
+}
+
+#[tokio::test]
+async fn a_mix_is_the_sum_of_the_tracks_and_left_and_right_are_roles() {
+    let rig = Rig::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = format!("{}/", folder.path().display());
+    let listen = ["listen", "42", "--wav", &to, "--until-closed", "--drop=0.2", "--json"];
+    let mut listener = rig.gateway(&listen);
+    listener.prints("\"listening\"", PATIENCE).await;
+    let call = r#"--mix={"name":"call","channels":[{"roles":["host"]},{"roles":["guest"]}]}"#;
+    let submit = [
+        "submit",
+        "--room=42",
+        "--sdk=sim",
+        "--param=participants=3",
+        "--param=source=tone",
+        "--param=seconds=4",
+        "--mix=all",
+        call,
+        "--wait",
+    ];
+    rig.run(&submit).await;
+    let status = listener.ended(PATIENCE).await;
+    assert!(status.success(), "{status}\n{}", listener.stderr());
+    let users = ["user-0", "user-1", "user-2"].map(|user| heard_in(folder.path(), user));
+    let users: Vec<_> = users.iter().map(|(start, one)| (*start, &one[0][..])).collect();
+    let (start, all) = heard_in(folder.path(), "all");
+    assert_eq!(all.len(), 1);
+    assert_sum((start, &all[0]), &users);
+    let (start, call) = heard_in(folder.path(), "call");
+    assert_eq!(call.len(), 2);
+    assert_sum((start, &call[0]), &users[..1]);
+    assert_sum((start, &call[1]), &users[1..]);
+    rig.assert_no_errors();
+}
+
+#[tokio::test]
+async fn a_room_may_be_its_mix_alone() {
+    let rig = Rig::start().await;
+    let gateway = Gateway::connect(&BusOptions::plain(&rig.server.url())).await.unwrap();
+    let mut listener =
+        gateway.listen(&"r".parse().unwrap(), ListenOptions::default()).await.unwrap();
+    let submit = [
+        "submit",
+        "--room=r",
+        "--sdk=sim",
+        "--param=participants=2",
+        "--param=source=tone",
+        "--param=seconds=3",
+        "--mix=all",
+        "--only-mix",
+        "--batch-frames=2",
+    ];
+    rig.run(&submit).await;
+    let mut audio = 0;
+    within("end of the mix", PATIENCE, async {
+        loop {
+            let heard = listener.next().await.unwrap();
+            assert_eq!(heard.track.as_str(), "all");
+            match heard.what {
+                Sounds::Batch(delivered) => audio += delivered.batch.pcm.len() / 2,
+                Sounds::Closed(_) => break,
+                _ => (),
+            }
+        }
+    })
+    .await;
+    assert!(audio > 40_000, "{audio} samples");
+    rig.assert_no_errors();
+}
+
 #[tokio::test]
 async fn a_cancelled_task_closes_its_tracks() {
     let rig = Rig::start().await;

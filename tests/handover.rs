@@ -148,3 +148,70 @@ async fn every_worker_is_replaced_and_no_sample_is_lost_or_doubled() {
     }
     assert_eq!(first.errors(), Vec::<String>::new());
 }
+
+/// Samples by position, of each track.
+#[derive(Default)]
+struct Lines(BTreeMap<String, BTreeMap<u64, i16>>);
+
+impl Lines {
+    /// Takes in what is heard until each of three tracks goes on for so many
+    /// seconds under an epoch later than the given one; returns that epoch.
+    async fn hear(&mut self, listener: &mut Listener, seconds: u64, after: u64) -> u64 {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        let mut epoch = after;
+        within("more of the room", PATIENCE, async {
+            while counts.len() < 3 || counts.values().any(|count| *count < seconds * 50) {
+                let heard = listener.next().await.expect("the listener goes on");
+                let Sounds::Batch(delivered) = heard.what else {
+                    assert!(!matches!(heard.what, Sounds::Gap(_) | Sounds::Closed(_)), "{heard:?}");
+                    continue;
+                };
+                let batch = &delivered.batch;
+                epoch = epoch.max(batch.epoch);
+                if batch.epoch > after {
+                    *counts.entry(heard.track.to_string()).or_default() +=
+                        u64::from(batch.runs.audio_slots());
+                }
+                let line = self.0.entry(heard.track.to_string()).or_default();
+                for slot in batch.slots().filter(|slot| slot.pcm.is_some()) {
+                    let pcm = slot.pcm.unwrap_or_default().chunks(2);
+                    let samples = pcm.map(|two| i16::from_le_bytes([two[0], two[1]]));
+                    line.extend((slot.pos..).zip(samples));
+                }
+            }
+        })
+        .await;
+        epoch
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mix_goes_from_worker_to_worker_as_the_sum_that_it_is() {
+    let server = NatsServer::start().await;
+    let dispatcher =
+        Program::new(env!("CARGO_BIN_EXE_dispatcher")).env("NATS_URL", server.url()).start();
+    dispatcher.says("ready", READY).await;
+    let mut first = worker(&server, "a").await;
+    let gateway = Gateway::connect(&BusOptions::plain(&server.url())).await.unwrap();
+    let room: RoomId = "r".parse().unwrap();
+    let mut listener = gateway.listen(&room, ListenOptions::default()).await.unwrap();
+    let spec = br#"{"room":"r","sdk":"sim","pull":{"mix":["all"]},
+        "params":{"participants":2,"source":"tone","clock":"unix"}}"#;
+    gateway.submit(&TaskSpec::from_json(spec).unwrap()).await.unwrap();
+    let mut lines = Lines::default();
+    let epoch = lines.hear(&mut listener, 2, 0).await;
+    let second = worker(&server, "b").await;
+    first.signal(Signal::TERM);
+    lines.hear(&mut listener, 3, epoch).await;
+    assert!(first.ended(PATIENCE).await.success(), "{}", first.stderr());
+    let [mix, one, two] = ["all", "user-0", "user-1"].map(|track| &lines.0[track]);
+    let begin = one.keys().next().max(two.keys().next()).unwrap() + 80;
+    let end = *one.keys().last().min(two.keys().last()).min(mix.keys().last()).unwrap();
+    assert!(end - begin > 4 * 16_000, "{begin} to {end}");
+    for pos in begin..end {
+        assert_eq!(mix.get(&pos), Some(&(one[&pos] + two[&pos])), "at {pos} of {begin} to {end}");
+    }
+    for program in [&dispatcher, &first, &second] {
+        assert_eq!(program.errors(), Vec::<String>::new());
+    }
+}

@@ -21,7 +21,7 @@ use audio_gateway::{
             Audio, Decoder, Encoder, FromAdapter, Hello, MediaClock, PROTOCOL, Track as Opened,
         },
     },
-    task::{Epoch, Params, Pull},
+    task::{Epoch, Mix, Params, Pull},
     worker::room::{Effects, Room, Spec},
 };
 use bytes::{Bytes, BytesMut};
@@ -61,7 +61,17 @@ pub(crate) const ALL: &[Workload] = &[
     Workload {
         name: "room",
         what: "all of a worker's way: a read of the pipe to a batch that is kept",
-        make: room,
+        make: || room(Pull::default()),
+    },
+    Workload {
+        name: "mix",
+        what: "the same where the track is also mixed: two batches",
+        make: || {
+            room(Pull {
+                mix: vec![Mix::of_all("all".parse().expect("a token"))],
+                ..Pull::default()
+            })
+        },
     },
     Workload { name: "decode", what: "decode a batch", make: decode },
     Workload { name: "in-order", what: "a listener takes in a batch in order", make: in_order },
@@ -186,7 +196,7 @@ fn resend() -> Step {
     })
 }
 
-fn room() -> Step {
+fn room(pull: Pull) -> Step {
     let spec = Spec {
         room: RoomId::parse("room").expect("a token"),
         task: TaskId::parse("task").expect("a token"),
@@ -195,9 +205,10 @@ fn room() -> Step {
         worker: WorkerId::parse("worker").expect("a token"),
         mode: Mode::Framed,
         params: Params::default(),
-        pull: Some(Pull::default()),
+        pull: Some(pull),
         push: None,
         held: false,
+        taken_over: false,
     };
     let (mut room, mut fx, mut encoder) =
         (Room::new(spec, ORIGIN), Effects::default(), Encoder::default());

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use super::{
     frame::{FLAG_DISCONTINUITY, FLAG_TALK_SPURT, Format, SlotState},
     runs::Runs,
+    tap::Tap,
 };
 use crate::limits::WRITER_MAX_SLOTS;
 
@@ -54,6 +55,8 @@ pub(super) struct Pending {
     jump_next: bool,
     /// State of the last slot that was cut, for the beginning of a talk spurt.
     cut_last: Option<SlotState>,
+    /// Where somebody else hears of each slot.
+    tap: Option<Box<Tap>>,
 }
 
 impl Pending {
@@ -69,7 +72,20 @@ impl Pending {
             due: 0,
             jump_next: false,
             cut_last: None,
+            tap: None,
         }
+    }
+
+    /// Whether somebody else is to hear of each slot from now on.
+    pub(super) fn set_tapped(&mut self, tapped: bool) {
+        if tapped != self.tap.is_some() {
+            self.tap = tapped.then(|| Box::new(Tap::new(self.format)));
+        }
+    }
+
+    /// See [`Pending::set_tapped`].
+    pub(super) fn tap(&mut self) -> Option<&mut Tap> {
+        self.tap.as_deref_mut()
     }
 
     /// Whole slots that wait.
@@ -294,6 +310,17 @@ impl Pending {
 
     /// Forgets what a cut was made of.
     pub(super) fn release(&mut self, cut: &Cut) {
+        if let Some(tap) = &mut self.tap {
+            let (mut pos, mut pcm) = (cut.pos, &self.pcm[self.gone..][..cut.pcm_bytes]);
+            for run in cut.runs.iter() {
+                let count = usize::from(run.count);
+                let bytes = if run.state.is_audio() { count * self.format.slot_bytes() } else { 0 };
+                let (audio, rest) = pcm.split_at(bytes);
+                tap.note(pos, run.state, count as u64, audio);
+                pos += count as u64 * self.format.slot_samples();
+                pcm = rest;
+            }
+        }
         self.pcm.drain(..std::mem::take(&mut self.gone) + cut.pcm_bytes);
         if self.pcm.len() < PCM_KEEP / 2 && self.pcm.capacity() > PCM_KEEP {
             self.pcm.shrink_to(PCM_KEEP);

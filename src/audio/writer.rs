@@ -7,7 +7,10 @@ use bytes::BytesMut;
 use super::{
     batch::BatchView,
     frame::{FLAG_LAST, SlotState},
+    pending::Cut,
     place::{Break, Line},
+    runs::Runs,
+    tap::Tap,
     track::{Encoded, Track, WriterStats},
 };
 use crate::limits::BATCH_MAX_SLOTS;
@@ -74,6 +77,32 @@ impl TrackWriter {
                 self.line.say(pcm);
             }
         }
+    }
+
+    /// A slot whose place is exact to the sample, as those of a mix are; `pcm`
+    /// has its samples where it is audio.
+    pub fn slot(&mut self, pos: u64, state: SlotState, pcm: &[u8]) {
+        let pending = &mut self.line.pending;
+        if pending.last().is_none() {
+            pending.start(pos);
+        } else if pending.end() != pos {
+            pending.jump(pos);
+        }
+        if state.is_audio() {
+            pending.extend(pcm);
+        } else {
+            pending.push(state, 1);
+        }
+    }
+
+    /// Whether each slot is handed to a [`Tap`] as well, from now on.
+    pub fn set_tapped(&mut self, tapped: bool) {
+        self.line.pending.set_tapped(tapped);
+    }
+
+    /// What the slots turned out to be, where somebody wants to hear of it.
+    pub fn tap(&mut self) -> Option<&mut Tap> {
+        self.line.pending.tap()
     }
 
     /// The adapter has nothing to say up to a position.
@@ -212,15 +241,57 @@ impl TrackWriter {
             pcm: pending.pcm(cut.pcm_bytes),
         }
         .encode(out);
-        pending.release(&cut);
-        for run in cut.runs.iter() {
-            self.stats.slots[usize::from(run.state.to_wire() & 7)] += u64::from(run.count);
-        }
+        self.release(&cut);
         self.stats.batches += 1;
         self.stats.bytes += payload.len() as u64;
         let seq = self.seq;
         self.seq += 1;
         Some(Encoded { seq, pos: cut.pos, slots: cut.runs.slots(), flags, payload })
+    }
+
+    /// A batch that says that the track is away from its end on, whatever
+    /// becomes of it: nobody is to have what follows.
+    pub fn farewell(&mut self, out: &mut BytesMut) -> Encoded {
+        let (seq, pos) = (self.seq, self.line.pending.end());
+        let payload = BatchView {
+            epoch: self.track.epoch,
+            seq,
+            pos,
+            time: self.track.origin.time(pos),
+            format: self.track.format,
+            runs: &Runs::of(SlotState::Absent, 1),
+            user: &self.track.user,
+            role: &self.track.role,
+            flags: 0,
+            pcm: &[],
+        }
+        .encode(out);
+        self.seq += 1;
+        Encoded { seq, pos, slots: 1, flags: 0, payload }
+    }
+
+    /// It counts on from `seq`, which others had its name for meanwhile, and
+    /// begins anew at a position.
+    pub fn follow(&mut self, seq: u64, start: i64) {
+        if seq > self.seq {
+            self.seq = seq;
+            self.line = Line::new(self.track.format, start);
+        }
+    }
+
+    /// Lets slots go that nobody is to have as a batch, at most `most` of them;
+    /// what they were counts all the same. Says how many they were.
+    pub fn pass_over(&mut self, most: u8) -> u8 {
+        let Some(cut) = self.line.pending.cut(most, true) else { return 0 };
+        self.release(&cut);
+        cut.runs.slots()
+    }
+
+    fn release(&mut self, cut: &Cut) {
+        self.line.pending.release(cut);
+        for run in cut.runs.iter() {
+            self.stats.slots[usize::from(run.state.to_wire() & 7)] += u64::from(run.count);
+        }
     }
 
     /// Whole slots that wait.

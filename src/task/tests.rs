@@ -20,7 +20,7 @@ fn bad_fields_are_named() {
         (r#"{"room":"42"}"#, "sdk"),
         (r#"{"room":"42","sdk":"sim","typo":1}"#, "typo"),
         (r#"{"room":"42","sdk":"sim","pull":{"batch_frames":51}}"#, "batch_frames"),
-        (r#"{"room":"42","sdk":"sim","pull":{"mix":["mix"]}}"#, "mix"),
+        (r#"{"room":"42","sdk":"sim","pull":{"participants":false}}"#, "name a mix"),
         (r#"{"room":"42","sdk":"sim","push":{"from":"audio.push.*.x"}}"#, "push.from"),
         (r#"{"room":"42","sdk":"sim","push":{"from":"$JS.API.x.y"}}"#, "push.from"),
         (r#"{"room":"42","sdk":"sim","priority":10}"#, "priority"),
@@ -102,6 +102,8 @@ fn what_an_update_may_not_change_is_named() {
         (r#"{"task":"t","max_duration_s":604801}"#, "max_duration_s: "),
         (r#"{"task":"t","pull":{"participants":false}}"#, "pull.participants: "),
         (r#"{"task":"t","pull":{"mix":7}}"#, "pull.mix: "),
+        (r#"{"task":"t","pull":{"mix":[{"name":"a","typo":1}]}}"#, "pull.mix: unknown field"),
+        (r#"{"task":"t","pull":{"mix":["a","a"]}}"#, "pull.mix: a is named twice"),
     ] {
         let error = update(json).unwrap().apply(&task).unwrap_err().to_string();
         assert!(error.starts_with(field), "{json}: {error}");
@@ -109,4 +111,53 @@ fn what_an_update_may_not_change_is_named() {
     let plays = spec(r#"{"room":"42","sdk":"sim","push":{"from":"audio.push.42.x"}}"#).unwrap();
     let error = update(r#"{"task":"t","pull":{}}"#).unwrap().apply(&plays).unwrap_err();
     assert!(error.to_string().starts_with("pull: "), "{error}");
+}
+
+fn mixes(json: &str) -> Result<Vec<Mix>, SpecError> {
+    let spec = spec(&format!(r#"{{"room":"42","sdk":"sim","pull":{{"mix":{json}}}}}"#))?;
+    Ok(spec.pull.unwrap_or_default().mix)
+}
+
+#[test]
+fn a_mix_is_a_name_or_says_who_is_in_it() {
+    let read = mixes(
+        r#"["all", {"name":"too"}, {"name":"call","channels":[{"roles":["broker"]},{"users":["u"],"except_roles":["x"]}]}]"#,
+    )
+    .unwrap();
+    assert_eq!(read[1], Mix::of_all(TrackId::parse("too").unwrap()));
+    assert_eq!(read[0].channels_of("whoever", "whatever"), 1);
+    let of = |user, role| read[2].channels_of(user, role);
+    assert_eq!([of("b", "broker"), of("u", "broker"), of("u", "x"), of("c", "")], [1, 3, 0, 0]);
+    // Who knows names alone reads those.
+    let written = serde_json::to_string(&read).unwrap();
+    assert!(written.starts_with(r#"["all","too",{"name":"call","channels":[{"roles":["br"#));
+    assert_eq!(mixes(&written).unwrap(), read);
+    // Another version's fields are read over where the task is kept.
+    let kept: Mix = serde_json::from_str(r#"{"name":"a","gain":3}"#).unwrap();
+    assert_eq!(kept, Mix::of_all(TrackId::parse("a").unwrap()));
+    let only = r#"{"room":"42","sdk":"sim","pull":{"participants":false,"mix":["m"]}}"#;
+    assert!(!spec(only).unwrap().pull.unwrap().has_track_of("host"));
+}
+
+#[test]
+fn bad_mixes_are_named() {
+    let many: Vec<_> = (0..=limits::TASK_MAX_MIXES).map(|at| format!("\"m{at}\"")).collect();
+    let roles: Vec<_> = (0..=limits::TASK_MAX_LIST).map(|at| format!("\"r{at}\"")).collect();
+    for (json, part) in [
+        (r#"["a.b"]"#.to_owned(), "a.b"),
+        (r#"["=YSBi"]"#.to_owned(), "token"),
+        (r#"["a","a"]"#.to_owned(), "twice"),
+        (r#"[1]"#.to_owned(), "name and channels"),
+        (r#"[{"channels":[{}]}]"#.to_owned(), "name"),
+        (r#"[{"name":"a","channels":[]}]"#.to_owned(), "a has 0 channels"),
+        (r#"[{"name":"a","channels":[{},{},{}]}]"#.to_owned(), "a has 3 channels"),
+        (r#"[{"name":"a","chanels":[{}]}]"#.to_owned(), "chanels"),
+        (r#"[{"name":"a","channels":[{"role":["x"]}]}]"#.to_owned(), "role"),
+        (format!("[{}]", many.join(",")), "at most 16"),
+        (format!(r#"[{{"name":"a","channels":[{{"users":[{}]}}]}}]"#, roles.join(",")), "32 roles"),
+        (format!(r#"[{{"name":"a","channels":[{{"users":["{}"]}}]}}]"#, "x".repeat(257)), "256"),
+    ] {
+        let error = mixes(&json).unwrap_err().to_string();
+        assert!(error.contains(part), "{json}: {error}");
+    }
 }

@@ -101,9 +101,16 @@ impl PullUpdate {
             roles.clone_into(&mut pull.roles);
         }
         if let Some(mix) = &self.mix {
-            match serde_json::from_value(mix.clone()) {
-                Ok(mix) => pull.mix = mix,
-                Err(error) => return refuse("pull.mix", error.to_string()),
+            let mut unknown = None;
+            let read = serde_ignored::deserialize(mix.clone(), |path| {
+                unknown.get_or_insert_with(|| path.to_string());
+            });
+            match (read, unknown) {
+                (Ok(mix), None) => pull.mix = mix,
+                (Ok(_), Some(field)) => {
+                    return refuse("pull.mix", format!("unknown field `{field}`"));
+                }
+                (Err(error), _) => return refuse("pull.mix", error.to_string()),
             }
         }
         Ok(())

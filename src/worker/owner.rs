@@ -207,6 +207,7 @@ impl Owner {
             pull: assign.pull.clone().filter(|_| pulls),
             push: assign.push.as_ref().map(|push| push.from.clone()),
             held: assign.push.is_some() && assign.from.is_some(),
+            taken_over: assign.from.is_some(),
         };
         if let Some(push) = &assign.push {
             let (media, from) = (self.means.media.clone(), push.from.clone());
@@ -384,6 +385,9 @@ impl Owner {
             "unrecorded": stats.unrecorded,
             "recorded": *self.means.recorded.borrow(),
             "late_sweeps": stats.late_sweeps,
+            "mix_left_out": stats.tally.mix_left_out,
+            "mix_late_samples": stats.tally.mix_late_samples,
+            "mix_limited": stats.tally.mix_limited,
             "kept_bytes": stats.kept,
             "audio_cpu_us": stats.cpu_us,
         }));
@@ -411,6 +415,9 @@ impl Owner {
             recorded = ?*self.means.recorded.borrow(),
             late_sweeps = stats.late_sweeps,
             latest_ms = stats.latest_us / 1_000,
+            mix_left_out = stats.tally.mix_left_out,
+            mix_late_samples = stats.tally.mix_late_samples,
+            mix_limited = stats.tally.mix_limited,
             kept = stats.kept,
             unsaid = self.unsaid,
             audio_cpu_ms = stats.cpu_us / 1_000,

@@ -8,22 +8,26 @@
 mod clock;
 mod framed;
 mod leave;
+mod mixes;
 mod play;
 mod raw;
 mod select;
 mod track;
+mod tracks;
+mod wanted;
 
 use std::collections::BTreeMap;
 
 use self::{
     clock::Watch,
     leave::People,
+    mixes::Mixes,
     track::{Sweep, Track},
 };
 use super::bucket::Bucket;
 use crate::{
-    audio::{self, Encoded, Format, Origin, Pool, Timeline},
-    bus::{Address, messages::RoomNews, subjects::Lane},
+    audio::{Encoded, Format, Origin, Pool, Timeline},
+    bus::{Address, messages::RoomNews},
     id::{RoomId, TaskId, TrackId, WorkerId},
     limits,
     sdk::{
@@ -56,6 +60,8 @@ pub struct Spec {
     pub push: Option<String>,
     /// Whether another worker plays it still.
     pub held: bool,
+    /// Whether another worker serves the room until this one is heard.
+    pub taken_over: bool,
 }
 
 /// A batch to publish and keep.
@@ -115,6 +121,12 @@ pub struct Tally {
     pub refused: u64,
     /// Events that were left out because an adapter makes too many.
     pub unsaid: u64,
+    /// Slots of single tracks without which a mix went on.
+    pub mix_left_out: u64,
+    /// Samples that came too late for a mix.
+    pub mix_late_samples: u64,
+    /// Slots of mixes that were turned down.
+    pub mix_limited: u64,
 }
 
 /// What a room wants done. Used again and again.
@@ -180,6 +192,7 @@ pub struct Room {
     /// What the adapter's clock counts from, as HELLO has it.
     clock: MediaClock,
     tracks: Vec<Track>,
+    mixes: Mixes,
     /// Index in `tracks` by stream.
     streams: Vec<Option<usize>>,
     /// What the adapter has open and nobody wants, by stream.
@@ -195,6 +208,8 @@ pub struct Room {
     /// The adapter has said its last, or was told to leave: what else it says
     /// counts no more.
     deaf: bool,
+    /// It was told to leave: who else is in the room hears what goes on there.
+    dismissed: bool,
 }
 
 impl Room {
@@ -209,6 +224,7 @@ impl Room {
             timeline: None,
             clock: MediaClock::Own,
             tracks: Vec::new(),
+            mixes: Mixes::default(),
             streams: Vec::new(),
             others: BTreeMap::new(),
             people: People::default(),
@@ -218,6 +234,7 @@ impl Room {
             flowing: true,
             pushed: 0,
             deaf: false,
+            dismissed: false,
             spec,
         }
     }
@@ -239,7 +256,7 @@ impl Room {
     #[must_use]
     pub fn is_heard(&self) -> bool {
         let mut open = self.tracks.iter().filter(|track| track.stream.is_some()).peekable();
-        open.peek().is_some() && open.all(Track::has_spoken)
+        open.peek().is_some() && open.all(Track::has_spoken) && self.mixes.are_heard()
     }
 
     /// A process serves the room from now on.
@@ -284,6 +301,10 @@ impl Room {
         }
         self.close_orphans(now, fx);
         self.tell_leaves(now, fx);
+        // Who is late by our own fault has a sweep more.
+        let patience = if on_time { 0 } else { Format::default().samples(limits::HEARTBEAT_TRACK) };
+        let deadline = expected.saturating_sub(patience as i64);
+        self.mixes.settle(&mut self.tracks, deadline, now, fx);
         self.tell_clock(now, fx);
     }
 
@@ -315,7 +336,7 @@ impl Room {
     /// Whether there is a track that may be heard.
     #[must_use]
     pub fn has_tracks(&self) -> bool {
-        self.tracks.iter().any(Track::is_open)
+        self.mixes.are_any() || self.tracks.iter().any(Track::is_open)
     }
 
     /// Frames that the fullest track has left over.
@@ -346,7 +367,7 @@ impl Room {
         if self.spec.mode == Mode::Framed && matches!(self.stage, Stage::Greeted | Stage::Joined) {
             self.say(&ToAdapter::Leave { reason: reason.to_owned() }, fx);
         }
-        self.deaf = true;
+        (self.deaf, self.dismissed) = (true, true);
     }
 
     /// The epoch is over: every track says so.
@@ -357,7 +378,13 @@ impl Room {
             let end = (now, position(track.writer.end()));
             let (time, pos) = track.leaving.take().unwrap_or(end);
             track.orphan = None;
-            fx.news(pos, time, RoomNews::TrackClosed { track: id, user });
+            if track.on_bus {
+                fx.news(pos, time, RoomNews::TrackClosed { track: id, user });
+            }
+        }
+        match self.dismissed {
+            true => self.mixes.hand_over(&mut self.tracks, now, fx),
+            false => self.mixes.close(&mut self.tracks, now, fx),
         }
         self.tell_who_left(now, |_| true, fx);
     }
@@ -370,98 +397,6 @@ impl Room {
 
     fn batch_slots(&self) -> u8 {
         self.spec.pull.as_ref().map_or(limits::BATCH_FRAMES, |pull| pull.batch_frames)
-    }
-
-    // ---- tracks ----
-
-    fn joined(&mut self, now: i64, fx: &mut Effects) {
-        self.stage = Stage::Joined;
-        // Who is not there again in a while is gone.
-        for track in self.tracks.iter_mut().filter(|track| track.orphan.is_some()) {
-            track.orphan = Some(now);
-        }
-        fx.say(Word::Joined);
-    }
-
-    /// Opens a track from a position on, or opens one again that was closed.
-    fn open_track(
-        &mut self,
-        stream: u16,
-        at: Option<i64>,
-        user: String,
-        role: String,
-        now: i64,
-        fx: &mut Effects,
-    ) {
-        let start = at.unwrap_or_else(|| self.origin.position(now));
-        let id = TrackId::of_user(&user);
-        let index = match self.tracks.iter().position(|track| track.id == id) {
-            Some(index) => index,
-            None => {
-                let lane = if self.spec.pull.as_ref().is_some_and(|it| it.record) {
-                    Lane::Rec
-                } else {
-                    Lane::Live
-                };
-                let mut about =
-                    audio::Track::new(self.spec.epoch.0, &user, &role, self.origin, start);
-                about.batch_slots = self.batch_slots();
-                self.numbers += 1;
-                let track = Track::new(&self.spec.room, lane, self.numbers, about, now);
-                match self.replaceable(now, fx) {
-                    Some(index) => {
-                        self.tracks[index] = track;
-                        index
-                    }
-                    None => {
-                        self.tracks.push(track);
-                        self.tracks.len() - 1
-                    }
-                }
-            }
-        };
-        let track = &mut self.tracks[index];
-        if let Some(at) = at.filter(|_| track.writer.next_seq() > 0) {
-            // It was away until then.
-            track.writer.unmute(Some(at));
-        }
-        if track.orphan.is_none() && track.leaving.is_none() {
-            let news = RoomNews::TrackOpened { track: id, user, role };
-            fx.news(position(start), now, news);
-        }
-        (track.stream, track.orphan, track.leaving) = (Some(stream), None, None);
-        (track.closed_at, track.muted) = (None, false);
-        let stream = usize::from(stream);
-        if self.streams.len() <= stream {
-            self.streams.resize(stream + 1, None);
-        }
-        self.streams[stream] = Some(index);
-    }
-
-    /// The place of the track closed longest ago, where too many are kept; one
-    /// that may come back still is closed for it.
-    fn replaceable(&mut self, now: i64, fx: &mut Effects) -> Option<usize> {
-        if self.tracks.len() < limits::TRACKS_KEPT {
-            return None;
-        }
-        let tracks = || self.tracks.iter().enumerate();
-        let closed = tracks().filter_map(|(at, it)| Some((it.closed_at?, at)));
-        if let Some((_, index)) = closed.min() {
-            return Some(index);
-        }
-        let leaving = tracks().filter_map(|(at, it)| Some((it.leaving?, at)));
-        let (_, index) = leaving.min()?;
-        self.close_track(index, now, fx);
-        Some(index)
-    }
-
-    fn close_track(&mut self, index: usize, now: i64, fx: &mut Effects) {
-        let track = &mut self.tracks[index];
-        let left = track.leaving;
-        track.shut(None, now, fx);
-        let (time, pos) = left.unwrap_or_else(|| (now, position(track.writer.end())));
-        let news = RoomNews::TrackClosed { track: track.id.clone(), user: track.user.clone() };
-        fx.news(pos, time, news);
     }
 
     /// The adapter's last word.

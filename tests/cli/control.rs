@@ -128,6 +128,9 @@ async fn a_task_is_made_of_a_file_and_flags() {
         params.to_str().unwrap(),
         "--batch-frames=5",
         "--role=host",
+        "--mix=all",
+        "--mix={\"name\":\"two\",\"channels\":[{\"roles\":[\"a\"]},{}]}",
+        "--only-mix",
         "--label=zone=a",
         "--max-duration=2m",
         "--json",
@@ -145,8 +148,8 @@ async fn a_task_is_made_of_a_file_and_flags() {
             "id": "call", "room": "42", "sdk": "sim", "priority": 9,
             "params": {"a": 1, "token": "s3cret", "participants": 3, "source": "speech",
                        "b": {"c": [true]}},
-            "pull": {"participants": true, "roles": ["host"], "mix": [], "batch_frames": 5,
-                     "record": false},
+            "pull": {"participants": false, "roles": ["host"], "batch_frames": 5, "record": false,
+                     "mix": ["all", {"name": "two", "channels": [{"roles": ["a"]}, {}]}]},
             "max_duration_s": 120, "start_within_s": 30, "labels": {"zone": "a"},
         })
     );

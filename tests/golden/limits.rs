@@ -10,6 +10,12 @@ fn limits_in_the_document() {
         format!("| token | {} characters |", l::TOKEN_MAX),
         format!("| submitted task | {} bytes |", l::TASK_MAX_BYTES),
         format!("| roles, labels | {} each, {} bytes each |", l::TASK_MAX_LIST, l::TASK_MAX_STRING),
+        format!("| mixes of one task | {} |", l::TASK_MAX_MIXES),
+        format!(
+            "| roles, users, and exceptions in a channel of a mix | {} each, {} bytes each |",
+            l::TASK_MAX_LIST,
+            l::TASK_MAX_STRING
+        ),
         format!("| `max_duration_s` | {} |", l::TASK_MAX_DURATION.as_secs()),
         format!("| `start_within_s` | {} |", l::TASK_MAX_START_WITHIN.as_secs()),
         format!("| tasks that may wait for a worker | {} |", l::QUEUE_MAX),

@@ -4,7 +4,11 @@ use audio_gateway::{
     bus::messages::{
         Cancel, Get, List, Listed, Refusal, RefusalCode, Submitted, TaskEvent, TaskView,
     },
-    task::{Epoch, Pull, PullUpdate, Push, RoomRecord, TaskRecord, TaskSpec, TaskState, Update},
+    id::TrackId,
+    task::{
+        Epoch, Mix, Pull, PullUpdate, Push, RoomRecord, TaskRecord, TaskSpec, TaskState, Update,
+        Voices,
+    },
 };
 use serde_json::json;
 
@@ -57,6 +61,28 @@ fn task_as_submitted() {
             r#""priority":5,"max_duration_s":14400,"start_within_s":30,"labels":{"zone":"a"}}"#
         ),
     );
+}
+
+#[test]
+fn task_with_mixes() {
+    let mix = |name: &str, channels| Mix { name: name.parse().unwrap(), channels };
+    let of = |role: &str| Voices { roles: vec![role.into()], ..Voices::default() };
+    let but = Voices { except_users: vec!["ann".into()], ..Voices::default() };
+    let mixes = vec![
+        Mix::of_all("all".parse().unwrap()),
+        mix("call", vec![of("broker"), of("customer")]),
+        mix("without-ann", vec![but]),
+    ];
+    let pull = Some(Pull { mix: mixes, ..Pull::default() });
+    let text = concat!(
+        r#"{"room":"42","sdk":"sim","pull":{"mix":["all","#,
+        r#"{"name":"call","channels":[{"roles":["broker"]},{"roles":["customer"]}]},"#,
+        r#"{"name":"without-ann","channels":[{"except_users":["ann"]}]}]}}"#
+    );
+    read_as(text, &TaskSpec { id: None, params: Default::default(), pull, ..spec() });
+    document::shows(text);
+    document::says("the user `all` is on `=YWxs`");
+    assert_eq!(TrackId::of_user_apart("all").as_str(), "=YWxs");
 }
 
 #[test]

@@ -66,6 +66,7 @@ impl Worker {
             pull: Some(pull),
             push: None,
             held: false,
+            taken_over: false,
         };
         let room = Room::new(spec, ORIGIN + now);
         Self {

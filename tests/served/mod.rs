@@ -68,6 +68,7 @@ impl Served {
             pull: Some(Pull::default()),
             push: None,
             held: false,
+            taken_over: false,
         };
         let now = unix_us() + off;
         let stdin = child.stdin.take().unwrap();

@@ -50,6 +50,13 @@ pub(crate) struct Task {
     /// Keep what is heard in a stream as well, to be heard again
     #[arg(long)]
     record: bool,
+    /// Pull a mix of everybody as a track of this name, or as an object of JSON
+    /// says; may be given again
+    #[arg(long, value_name = "NAME")]
+    mix: Vec<String>,
+    /// Pull the mixes alone, and no track of any participant
+    #[arg(long, requires = "mix")]
+    only_mix: bool,
     /// Play this track's subject into the room
     #[arg(long, value_name = "SUBJECT")]
     push: Option<String>,
@@ -115,6 +122,18 @@ impl Task {
         }
         if self.record {
             within(&mut task, "pull")?.insert("record".to_owned(), json!(true));
+        }
+        if !self.mix.is_empty() {
+            let mixes = self.mix.iter().map(|mix| match mix.starts_with('{') {
+                true => serde_json::from_str(mix)
+                    .map_err(|error| Usage(format!("--mix {mix}: {error}")).into()),
+                false => Ok(json!(mix)),
+            });
+            let mixes = mixes.collect::<anyhow::Result<Vec<Value>>>()?;
+            within(&mut task, "pull")?.insert("mix".to_owned(), json!(mixes));
+        }
+        if self.only_mix {
+            within(&mut task, "pull")?.insert("participants".to_owned(), json!(false));
         }
         if let Some(subject) = &self.push {
             task.insert("push".to_owned(), json!({ "from": subject }));

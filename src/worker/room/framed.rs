@@ -1,10 +1,11 @@
 //! What the frames of an adapter mean for its room.
 
-use super::{Effects, Room, Stage, Word, clock::strayed, position, select::Offered};
+use super::{
+    Effects, Room, Stage, Word, clock::strayed, position, select::Offered, wanted::track_of,
+};
 use crate::{
     audio::Timeline,
     bus::messages::RoomNews,
-    id::TrackId,
     limits,
     sdk::pipe::{
         Audio, Decoder, Frame, FromAdapter, Hello, Join, MediaClock, PROTOCOL, Refusal, ToAdapter,
@@ -161,14 +162,13 @@ impl Room {
             .or_else(|| self.people.role(&track.user).map(str::to_owned))
             .unwrap_or_default();
         self.others.remove(&stream);
-        if !self.selects(&role) {
-            if self.spec.pull.is_some() {
-                let offered = Offered { user: track.user, role, muted: false };
-                self.others.insert(stream, offered);
-            }
+        let Some(pull) = &self.spec.pull else { return };
+        if !self.wanted(&track.user, &role).any() {
+            let offered = Offered { user: track.user, role, muted: false };
+            self.others.insert(stream, offered);
             return;
         }
-        let id = TrackId::of_user(&track.user);
+        let id = track_of(&pull.mix, &track.user);
         let other = self.tracks.iter().find(|it| it.id == id).and_then(|it| it.stream);
         if let Some(other) = other {
             let message = format!(

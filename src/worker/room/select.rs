@@ -1,8 +1,11 @@
-//! Which of the room's tracks are pulled, and what becomes of them where that
-//! changes while the room runs.
+//! Which of the room's tracks are pulled and mixed, and what becomes of them
+//! where that changes while the room runs.
 
-use super::{Effects, Room, position};
-use crate::{bus::messages::RoomNews, id::TrackId, sdk::pipe::ToAdapter, task::Pull};
+use super::{
+    Effects, Room, position,
+    wanted::{Wanted, track_of},
+};
+use crate::{audio::Format, bus::messages::RoomNews, sdk::pipe::ToAdapter, task::Pull};
 
 /// A track that the adapter has open and nobody wants: it may be wanted later.
 #[derive(Debug)]
@@ -13,36 +16,50 @@ pub(super) struct Offered {
 }
 
 impl Room {
-    /// Whether a participant of this role is pulled.
-    pub(super) fn selects(&self, role: &str) -> bool {
-        self.spec.pull.as_ref().is_some_and(|pull| {
-            pull.participants && (pull.roles.is_empty() || pull.roles.iter().any(|it| it == role))
-        })
+    /// What is wanted of a participant.
+    pub(super) fn wanted(&self, user: &str, role: &str) -> Wanted {
+        let Some(pull) = &self.spec.pull else { return Wanted::default() };
+        let mut wanted = Wanted::of(pull, user, role);
+        // A raw adapter has one track, and its user no role.
+        wanted.own |= pull.participants && self.is_raw();
+        wanted
     }
 
     /// Something else is pulled from now on: tracks that are no longer wanted
     /// end, and those that are wanted now begin.
     pub fn update(&mut self, pull: Pull, now: i64, fx: &mut Effects) {
         self.spec.pull = Some(pull);
-        // A raw adapter has one track, and its user no role.
-        if self.is_raw() {
-            return;
-        }
+        // A mix may have got the name of somebody's track.
+        let renamed = |room: &Self, index: usize| {
+            let (pull, track) = (room.spec.pull.as_ref(), &room.tracks[index]);
+            pull.is_some_and(|pull| track_of(&pull.mix, &track.user) != track.id)
+        };
         for index in 0..self.tracks.len() {
-            let track = &self.tracks[index];
-            let about = track.writer.track();
-            if !track.is_open() || self.selects(&about.role) {
+            if !self.tracks[index].is_open() {
                 continue;
             }
-            let (user, role, muted) = (track.user.clone(), about.role.clone(), track.muted);
+            let track = &self.tracks[index];
+            let wanted = self.wanted(&track.user, &track.role);
+            if self.is_raw() || wanted.any() && !renamed(self, index) {
+                continue;
+            }
+            let (user, role, muted) = (track.user.clone(), track.role.clone(), track.muted);
             if let Some(stream) = track.stream {
-                self.say(&ToAdapter::Subscribe { stream, on: false }, fx);
+                if !wanted.any() {
+                    self.say(&ToAdapter::Subscribe { stream, on: false }, fx);
+                }
                 self.others.insert(stream, Offered { user, role, muted });
             }
             self.close_track(index, now, fx);
         }
+        self.update_mixes(now, fx);
+        for index in 0..self.tracks.len() {
+            if self.tracks[index].is_open() {
+                self.keep(index, now, fx);
+            }
+        }
         let wanted: Vec<u16> = (self.others.iter())
-            .filter(|(_, offered)| self.selects(&offered.role))
+            .filter(|(_, offered)| self.wanted(&offered.user, &offered.role).any())
             .map(|(stream, _)| *stream)
             .collect();
         for stream in wanted {
@@ -50,10 +67,29 @@ impl Room {
         }
     }
 
+    /// A track stays open, and has another part than before: published or not,
+    /// in these mixes or those.
+    fn keep(&mut self, index: usize, now: i64, fx: &mut Effects) {
+        let wanted = self.wanted(&self.tracks[index].user, &self.tracks[index].role);
+        let track = &mut self.tracks[index];
+        let before = track.on_bus;
+        let waits = track.writer.pending_slots() * Format::default().slot_samples();
+        let end = track.writer.end() - waits as i64;
+        let (id, user, role) = (track.id.clone(), track.user.clone(), track.role.clone());
+        if wanted.own && !before {
+            track.on_bus = true;
+            fx.news(position(end), now, RoomNews::TrackOpened { track: id, user, role });
+        } else if !wanted.own && before {
+            track.withdraw(now, fx);
+            fx.news(position(end), now, RoomNews::TrackClosed { track: id, user });
+        }
+        self.mixes.select(track, &wanted, end);
+    }
+
     /// Begins to pull a track that the adapter has open.
     fn begin(&mut self, stream: u16, now: i64, fx: &mut Effects) {
         let Some(Offered { user, role, muted }) = self.others.remove(&stream) else { return };
-        let id = TrackId::of_user(&user);
+        let id = track_of(self.spec.pull.as_ref().map_or(&[], |pull| &pull.mix), &user);
         if self.tracks.iter().any(|track| track.id == id && track.stream.is_some()) {
             self.others.insert(stream, Offered { user, role, muted });
             return;

@@ -3,6 +3,7 @@
 mod clock;
 mod drift;
 mod leave;
+mod mixes;
 mod raw;
 mod select;
 
@@ -28,7 +29,7 @@ struct Play {
     room: Room,
     fx: Effects,
     encoder: Encoder,
-    /// What was published, by user.
+    /// What was published, by user, or by track where that has none.
     heard: BTreeMap<String, Vec<Batch>>,
     news: Vec<RoomNews>,
     words: Vec<Word>,
@@ -50,6 +51,7 @@ impl Play {
             pull: Some(pull),
             push: None,
             held: false,
+            taken_over: false,
         };
         Self {
             room: Room::new(spec, ORIGIN),
@@ -134,7 +136,10 @@ impl Play {
             let batch = Batch::decode(&out.batch.payload).unwrap();
             assert_eq!((batch.seq, batch.epoch), (out.batch.seq, 5));
             assert_eq!(out.address.to_string(), format!("audio.live.r.{}", out.track));
-            self.heard.entry(batch.user.clone()).or_default().push(batch);
+            let mix = batch.user.is_empty();
+            let name = if mix { out.track.to_string() } else { batch.user.clone() };
+            let name = if out.track.as_str() == "=YWxs" { "=YWxs".into() } else { name };
+            self.heard.entry(name).or_default().push(batch);
         }
         for notice in self.fx.notices.drain(..) {
             match notice {

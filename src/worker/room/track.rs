@@ -3,7 +3,7 @@
 //! Its room is swept when a batch is full ([`super::super::plane`] finds out
 //! when), so batches are even; one frame that is early is the next one's.
 
-use super::{Effects, Outgoing};
+use super::{Effects, Outgoing, wanted::Part};
 use crate::{
     audio::{self, Break, FLAG_DISCONTINUITY, SlotState, TrackWriter},
     bus::{
@@ -42,6 +42,11 @@ pub(super) struct Sweep {
 pub(super) struct Track {
     pub(super) id: TrackId,
     pub(super) user: String,
+    pub(super) role: String,
+    /// Whether it is published, and not only mixed.
+    pub(super) on_bus: bool,
+    /// The mixes it is in.
+    pub(super) parts: Vec<Part>,
     pub(super) address: Address,
     recorded: bool,
     /// Tells it from all tracks the room ever had.
@@ -72,15 +77,18 @@ impl Track {
         room: &RoomId,
         lane: Lane,
         number: u32,
+        id: TrackId,
         description: audio::Track,
         now: i64,
     ) -> Self {
-        let id = TrackId::of_user(&description.user);
         Self {
             address: Address::new(subjects::track(lane, room, &id)),
             recorded: lane == Lane::Rec,
             id,
             user: description.user.clone(),
+            role: description.role.clone(),
+            on_bus: true,
+            parts: Vec::new(),
             number,
             writer: TrackWriter::new(description),
             stream: None,
@@ -119,6 +127,14 @@ impl Track {
         let slots = self.writer.stats().slots;
         let missing: u64 = MISSING.iter().map(|state| slots[usize::from(state.to_wire())]).sum();
         slots.iter().sum::<u64>() > missing
+    }
+
+    /// Whether it was published with something of which people who are there
+    /// are the cause.
+    pub(super) fn has_told(&self) -> bool {
+        let slots = self.writer.stats().slots;
+        let told = [SlotState::Audio, SlotState::Silence, SlotState::Redacted];
+        told.iter().any(|state| slots[usize::from(state.to_wire())] > 0)
     }
 
     /// Publishes what is due.
@@ -177,6 +193,18 @@ impl Track {
         self.publish_all_but(0, now, fx);
     }
 
+    /// It is published no more, as if it were closed, and goes on in its mixes.
+    pub(super) fn withdraw(&mut self, now: i64, fx: &mut Effects) {
+        self.publish_all_but(0, now, fx);
+        let about = self.writer.track();
+        let batch = {
+            let out = fx.pool.buffer(about.user.len() + about.role.len());
+            self.writer.farewell(out)
+        };
+        self.hand_out(batch, now, fx);
+        self.on_bus = false;
+    }
+
     /// The track is closed: its last slot says that it is away.
     pub(super) fn shut(&mut self, at: Option<i64>, now: i64, fx: &mut Effects) {
         self.writer.absent(at);
@@ -206,14 +234,48 @@ impl Track {
         }
     }
 
+    /// Publishes full batches, of a mix.
+    pub(super) fn publish_full(&mut self, now: i64, fx: &mut Effects) {
+        let most = u64::from(self.writer.track().batch_slots);
+        while self.writer.pending_slots() >= most {
+            self.publish(most, now, fx);
+        }
+    }
+
+    /// Publishes what is due of a mix: as of the tracks it is made of, whose
+    /// slots come as evenly. Time goes on without a word in them.
+    pub(super) fn settle_mix(&mut self, now: i64, fx: &mut Effects) {
+        self.publish_full(now, fx);
+        let most = u64::from(self.writer.track().batch_slots);
+        let (any, rest) = (self.published == now, self.writer.pending_slots());
+        // Sweeps are more frequent while an adapter starts.
+        let length = limits::FRAME.as_micros() as i64 * most as i64;
+        let silent = now.saturating_sub(self.published).saturating_add(EARLY_US);
+        let due = silent >= length.min(HEARTBEAT_US);
+        if rest > 0 && (due && !any || any && (rest > 1 || most < EVEN_FROM)) {
+            self.publish_all_but(0, now, fx);
+        }
+        self.writer.give_back(&mut fx.spare);
+        self.gaps(false, now, fx);
+    }
+
     /// Publishes one batch of up to `most` slots.
     fn publish(&mut self, most: u64, now: i64, fx: &mut Effects) {
         let most = u8::try_from(most).unwrap_or(u8::MAX);
+        if !self.on_bus {
+            self.published = now;
+            self.writer.pass_over(most);
+            return;
+        }
         let about = self.writer.track();
         let slots = most.min(about.batch_slots);
         let bytes = usize::from(slots) * about.format.slot_bytes();
         let out = fx.pool.buffer(bytes + about.user.len() + about.role.len());
         let Some(batch) = self.writer.next_part(most, out) else { return };
+        self.hand_out(batch, now, fx);
+    }
+
+    fn hand_out(&mut self, batch: audio::Encoded, now: i64, fx: &mut Effects) {
         self.published = now;
         let before = self.end.replace(batch.pos + u64::from(batch.slots) * self.slot() as u64);
         if let Some(before) = before

@@ -96,6 +96,8 @@ pub fn storm(seed: u64) -> World {
         // A step back within a hole is a shorter hole, as far as can be told.
         faults.holes.clear();
         faults.stalls.clear();
+        // One forward is a hole, where its frames wait for longer in the pipe.
+        turns.retain(|(_, turn)| !matches!(turn, Turn::Pause(_)));
     }
     // A worker that answers no more takes what it was asked with it.
     whole &= turns.is_empty() || weather.live < 10;

@@ -173,6 +173,7 @@ fn slots(
             let Some(offset) = track.offset else { continue };
             let said = acts(pos - offset);
             let wrong = match slot.state {
+                SlotState::Silence if said == [Act::Muted; 2] => !rules.late,
                 SlotState::Silence => said == [Act::Talk; 2],
                 SlotState::Muted => !rules.late && said == [Act::Talk; 2],
                 _ => false,

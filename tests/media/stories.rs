@@ -64,6 +64,14 @@ fn two_hours_of_a_clock_that_is_200_ppm_slow_stay_with_the_wall() {
 }
 
 #[test]
+fn a_clock_that_steps_is_flagged_in_all_tracks_and_costs_no_sample() {
+    let mut plan = plan(MediaClock::Own, 30);
+    plan.faults.steps = vec![(5 * S, -20 * S), (12 * S, 2 * S), (20 * S, 3_600 * S)];
+    let (tally, _) = run(plan, Manners { people: 3, away: 0, muted: 1, longest: 100 });
+    assert_eq!(tally.flags, 3 * 3, "{tally:?}");
+}
+
+#[test]
 fn a_clock_of_unix_time_is_the_time_line_whatever_the_wall_says() {
     let mut plan = plan(MediaClock::Unix, 600);
     plan.faults.ppm = 200;

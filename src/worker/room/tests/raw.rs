@@ -58,3 +58,34 @@ fn a_raw_adapter_faster_than_time_is_made_to_wait() {
     assert_eq!(play.room.appetite(ORIGIN), 0);
     assert_eq!(play.room.appetite(ORIGIN + 500_000), 16_000);
 }
+
+#[test]
+fn a_raw_adapter_that_runs_fast_or_slow_stays_with_the_wall() {
+    for ppm in [2_000, -2_000] {
+        let (mut play, mut sent, mut said) = (raw(true), 0_i64, Vec::new());
+        for at in (SWEEP..=120_000_000).step_by(SWEEP as usize) {
+            let due = (at + at * ppm / 1_000_000) * 16 / 1_000;
+            let mut bytes = Vec::new();
+            while sent < due {
+                // It speaks for 4 s and is quiet for one.
+                let samples = (due - sent).min(320 - sent % 320) as u16;
+                let quiet = sent / 320 % 250 >= 200;
+                let pcm = if quiet { vec![0; 2 * usize::from(samples)] } else { play.pcm(samples) };
+                if !quiet {
+                    said.extend(&pcm);
+                }
+                bytes.extend(pcm);
+                sent += i64::from(samples);
+            }
+            play.bytes(at, &bytes);
+            play.sweep(at);
+        }
+        let batches = play.batches("stream");
+        let ahead = (batches.last().unwrap().end() as i64 - 120 * 16_000) / 16;
+        // Left alone it would be 240 ms.
+        assert!((-100..=100).contains(&ahead), "{ppm} ppm: {ahead} ms");
+        let heard: Vec<u8> = batches.iter().flat_map(|batch| batch.pcm.to_vec()).collect();
+        assert!(said.starts_with(&heard) && said.len() - heard.len() < 6_400, "{ppm} ppm");
+        assert!(batches.iter().any(|batch| batch.has(FLAG_DISCONTINUITY)));
+    }
+}

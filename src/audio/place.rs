@@ -284,9 +284,12 @@ impl Line {
         self.media = self.media.saturating_add(by);
         if self.pending.is_quiet(at) {
             self.pending.correct(at, by > 0);
-            self.cause = Some(Break::Drift(by));
-            self.discontinuities += 1;
+        } else {
+            // It has said all up to there, and more or less of nothing follows.
+            self.pending.part();
         }
+        self.cause = Some(Break::Drift(by));
+        self.discontinuities += 1;
     }
 
     fn shifted(&self, at: i64) -> i64 {

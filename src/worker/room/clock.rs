@@ -49,7 +49,8 @@ impl Room {
             let open = self.tracks.iter().filter(|track| track.stream.is_some());
             let newest = open.filter_map(|track| track.writer.due()).max();
             if let Some(by) = line.step(pts, wall, due, newest, span) {
-                for track in self.tracks.iter_mut().filter(|track| track.is_open()) {
+                // Those that are closed, too: they may be opened again.
+                for track in &mut self.tracks {
                     track.writer.stepped(-by);
                 }
             }
@@ -156,7 +157,7 @@ impl Room {
         let found = quiet.find(|at| open().all(|track| track.writer.is_quiet(*at)));
         drop(quiet);
         let Some(at) = found else { return };
-        for track in self.tracks.iter_mut().filter(|track| track.is_open()) {
+        for track in &mut self.tracks {
             track.writer.correct(at, by);
         }
         match (&mut self.timeline, &mut self.watch.raw) {

@@ -96,8 +96,15 @@ pub fn storm(seed: u64) -> World {
         // A step back within a hole is a shorter hole, as far as can be told.
         faults.holes.clear();
         faults.stalls.clear();
-        // One forward is a hole, where its frames wait for longer in the pipe.
-        turns.retain(|(_, turn)| !matches!(turn, Turn::Pause(_)));
+        // One forward is a hole, where its frames wait for longer in the pipe; one
+        // back while an adapter joins is not seen.
+        turns.clear();
+        // Two that undo each other are two clocks.
+        faults.steps.sort_unstable();
+        faults.steps.dedup_by_key(|(at, _)| *at / (4 * S));
+        if faults.steps.windows(2).any(|two| two[1].0 - two[0].0 < 2 * S) {
+            faults.steps.truncate(1);
+        }
     }
     // A worker that answers no more takes what it was asked with it.
     whole &= turns.is_empty() || weather.live < 10;

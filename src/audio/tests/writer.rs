@@ -208,6 +208,19 @@ fn a_slot_more_or_less_moves_all_that_follows_and_touches_no_sample() {
 }
 
 #[test]
+fn batches_behind_a_slot_more_or_less_stand_where_it_has_moved_them() {
+    for by in [320, -320] {
+        let mut writer = track(2);
+        writer.audio(Some(0), &[0; 640 * 4]);
+        writer.audio(Some(320 * 4), &ramp(9, 320 * 3));
+        writer.correct(320, by);
+        let places: Vec<_> = slots(&take(&mut writer, true)).iter().map(|slot| slot.0).collect();
+        let all = (7 + by / 320) as u64;
+        assert_eq!(places, (0..all).map(|at| at * 320).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn the_only_quiet_slot_can_be_left_out() {
     let mut writer = track(50);
     writer.audio(Some(0), &[0; 640]);

@@ -68,7 +68,7 @@ pub fn storm(seed: u64) -> World {
                 faults.garbage = some(5, seconds, &mut rng);
                 whole = false;
             }
-            5 if clock == MediaClock::Own => {
+            5 if clock == MediaClock::Own && manners.away == 0 => {
                 let steps = some(2, seconds, &mut rng).into_iter();
                 let by = [-20 * S, -3 * S, -S, S / 2, 2 * S, 3_600 * S];
                 faults.steps = steps.map(|at| (at, by[rng.usize(0..by.len())])).collect();
@@ -106,9 +106,8 @@ pub fn storm(seed: u64) -> World {
             faults.steps.truncate(1);
         }
     }
-    // A clock that steps while nobody is there is followed by what comes; and who
-    // has just come is heard by one worker before the other.
-    whole &= manners.away == 0 || (faults.steps.is_empty() && turns.is_empty());
+    // Who has just come is heard by one worker before the other.
+    whole &= manners.away == 0 || turns.is_empty();
     // A worker that answers no more takes what it was asked with it.
     whole &= turns.is_empty() || weather.live < 10;
     let batch_frames = [1, 2, 3, 5, 10, 10, 10, 10, 25, 50][rng.usize(0..10)];

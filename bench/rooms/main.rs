@@ -165,6 +165,8 @@ async fn measure(options: &Options, mut fleet: Fleet, feeder: &Feeder) -> anyhow
 
     let greedy = options.greedy.then(|| greedy::start(&gateway, options));
     let sent = greedy::sent(&gateway).await?;
+    // What came while nobody listened is not late.
+    listen(&mut listener, &mut ramps, Duration::from_secs(1)).await?;
     let begin = Costs::read(&fleet.programs(), feeder.cpu_us());
     let dropped = feeder.frames().1;
     ramps.restart();

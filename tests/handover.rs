@@ -209,7 +209,9 @@ async fn a_mix_goes_from_worker_to_worker_as_the_sum_that_it_is() {
     let end = *one.keys().last().min(two.keys().last()).min(mix.keys().last()).unwrap();
     assert!(end - begin > 4 * 16_000, "{begin} to {end}");
     for pos in begin..end {
-        assert_eq!(mix.get(&pos), Some(&(one[&pos] + two[&pos])), "at {pos} of {begin} to {end}");
+        let sum = one.get(&pos).zip(two.get(&pos)).map(|(one, two)| one + two);
+        assert!(sum.is_some(), "a speaker is missing at {pos} of {begin} to {end}");
+        assert_eq!(mix.get(&pos).copied(), sum, "at {pos} of {begin} to {end}");
     }
     for program in [&dispatcher, &first, &second] {
         assert_eq!(program.errors(), Vec::<String>::new());

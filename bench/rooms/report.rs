@@ -108,7 +108,7 @@ impl Report {
             let percent = resent as f64 * 100.0 / live.max(1) as f64;
             let mb = |bytes: u64| bytes as f64 / 1e6;
             row(
-                "sent again of what is said",
+                "sent again, of what said",
                 format!("{percent:.2} % ({:.1} of {:.1} MB)", mb(resent), mb(live)),
             );
         }

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     bus::{
         Link,
-        messages::{Assign, Drain, Refusal, RefusalCode, Revoke, UpdateSession},
+        messages::{Assign, Drain, Refusal, RefusalCode, Revoke, UpdateSession, WorkerPhase},
         service::{Request, Service},
         subjects::{WorkerAssign, WorkerInventory, WorkerPing, WorkerRevoke, WorkerUpdate},
     },
@@ -89,6 +89,8 @@ pub(super) struct Owner {
     ears: JoinSet<()>,
     sources: BTreeMap<SessionKey, AbortHandle>,
     meter: Meter,
+    /// Whether its rooms are handed over, as the audio thread was told.
+    leaves: bool,
     /// What [`Owner::deadline`] said last.
     due: Option<Instant>,
 }
@@ -108,6 +110,7 @@ impl Owner {
             ears: JoinSet::new(),
             sources: BTreeMap::new(),
             meter,
+            leaves: false,
             due: None,
         }
     }
@@ -121,6 +124,11 @@ impl Owner {
         self.due = None;
         for output in self.core.handle(input, Instant::now()) {
             self.apply(output);
+        }
+        let leaves = self.core.phase() == WorkerPhase::LameDuck;
+        if leaves != self.leaves {
+            self.leaves = leaves;
+            self.tell_plane(Command::KeepBack(leaves));
         }
         self.send_backlog();
         while self.starting.try_join_next().is_some() {}

@@ -62,6 +62,9 @@ pub enum Command {
     Close(SessionKey),
     /// What is pushed passes unplayed, or is played again, in all rooms.
     Mute(bool),
+    /// The rooms are about to be handed over, or stay: whether a frame of each
+    /// track is kept for its last batch.
+    KeepBack(bool),
     /// What is pushed is played from now on: nobody else does.
     Play(SessionKey),
     /// A payload of the subject from which the room is played to.

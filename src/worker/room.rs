@@ -208,6 +208,8 @@ pub struct Room {
     /// The adapter has said its last, or was told to leave: what else it says
     /// counts no more.
     deaf: bool,
+    /// Frames of each track that are kept back.
+    keep: u64,
     /// It was told to leave: who else is in the room hears what goes on there.
     dismissed: bool,
 }
@@ -234,6 +236,7 @@ impl Room {
             flowing: true,
             pushed: 0,
             deaf: false,
+            keep: 0,
             dismissed: false,
             spec,
         }
@@ -295,7 +298,7 @@ impl Room {
         let wall = self.origin.position(now);
         let grace = Format::default().samples(limits::STALL_GRACE) as i64;
         let expected = self.timeline.as_ref().map_or(wall - grace, |line| line.expected(wall));
-        let sweep = Sweep { now, expected, on_time };
+        let sweep = Sweep { now, expected, on_time, keep: self.keep };
         for track in self.tracks.iter_mut().filter(|track| track.is_open()) {
             track.settle(sweep, fx);
         }
@@ -321,7 +324,7 @@ impl Room {
     /// Whether a batch is full, or about to be.
     #[must_use]
     pub fn found(&self) -> Found {
-        let most = u64::from(self.batch_slots());
+        let most = u64::from(self.batch_slots()) + self.keep;
         let mut found = Found { full: false, soon: false };
         for track in self.tracks.iter().filter(|track| track.is_open()) {
             let pending = track.writer.pending_slots();
@@ -331,6 +334,13 @@ impl Room {
         // Waiting for another speaker's frame would cost a short batch its point.
         found.soon &= !(found.full && most < track::EVEN_FROM);
         found
+    }
+
+    /// Whether a frame of each track is kept back: the room is about to be handed
+    /// over. The last batch of a track must have a slot, and where nothing waits
+    /// that is one that says *absent*, in the place of the successor's first frame.
+    pub fn keep_back(&mut self, keep: bool) {
+        self.keep = u64::from(keep);
     }
 
     /// Whether there is a track that may be heard.
@@ -343,7 +353,8 @@ impl Room {
     #[must_use]
     pub fn rest(&self) -> u64 {
         let open = self.tracks.iter().filter(|track| track.is_open());
-        open.map(|track| track.writer.pending_slots()).max().unwrap_or(0)
+        let most = open.map(|track| track.writer.pending_slots()).max().unwrap_or(0);
+        most.saturating_sub(self.keep)
     }
 
     /// The process is gone: its tracks wait for the next one.

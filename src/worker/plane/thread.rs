@@ -67,6 +67,8 @@ pub(super) struct Thread {
     forgotten: u64,
     /// What is pushed passes unplayed.
     muted: bool,
+    /// A frame of each track is kept for its last batch.
+    keep_back: bool,
     stop: bool,
 }
 
@@ -96,6 +98,7 @@ impl Thread {
             tidy_due: TIDY_US,
             forgotten: 0,
             muted: false,
+            keep_back: false,
             stop: false,
         }
     }
@@ -155,6 +158,7 @@ impl Thread {
             }
             Command::Close(session) => self.close(session, now),
             Command::Mute(muted) => self.muted = muted,
+            Command::KeepBack(keep) => self.keep_back = keep,
             Command::Play(session) => {
                 if let Some(seat) = self.seats.get_mut(&session) {
                     seat.held = false;
@@ -263,6 +267,7 @@ impl Thread {
         self.stats.latest_us = self.stats.latest_us.max(late.unsigned_abs());
         let at = self.begin + Duration::from_micros(now.unsigned_abs());
         seat.muted = self.muted;
+        seat.room.keep_back(self.keep_back);
         seat.sweep(at, &mut self.buffer, now, &mut self.effects);
         let (played, unplayed) = seat.take_played();
         self.stats.played += played;

@@ -227,6 +227,23 @@ fn a_ramp_comes_in_batches_of_ten_and_what_is_early_is_the_next_one_s() {
 }
 
 #[test]
+fn before_a_hand_over_a_frame_waits_for_the_last_batch() {
+    let mut play = Play::joined();
+    play.ramp(200_000, (0, 200_000));
+    play.room.keep_back(true);
+    assert_eq!(play.room.found(), Found { full: false, soon: true });
+    play.ramp(220_000, (200_000, 220_000));
+    assert_eq!(play.room.found(), Found { full: true, soon: false });
+    play.sweep(220_000);
+    assert_eq!((play.lengths(), play.room.rest()), (vec![10], 0));
+    // Nothing is between the last frame and the successor's first.
+    play.room.close(ORIGIN + 230_000, &mut play.fx);
+    play.collect();
+    assert_eq!(play.runs(), [(SlotState::Audio, 11)]);
+    assert!(play.batches("u")[1].has(FLAG_LAST));
+}
+
+#[test]
 fn who_is_a_frame_behind_another_speaker_is_waited_for_and_who_is_silent_is_not() {
     let mut play = Play::joined();
     play.open(0, 2, "v");

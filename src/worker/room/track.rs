@@ -35,6 +35,8 @@ pub(super) struct Sweep {
     /// Whether it came when it was due. One that is late has no right to say
     /// that the adapter is.
     pub(super) on_time: bool,
+    /// Frames that wait for the next batch even where this one is full.
+    pub(super) keep: u64,
 }
 
 /// See the module.
@@ -141,13 +143,13 @@ impl Track {
     pub(super) fn settle(&mut self, sweep: Sweep, fx: &mut Effects) {
         let most = u64::from(self.writer.track().batch_slots);
         let mut any = false;
-        while self.writer.pending_slots() >= most {
+        while self.writer.pending_slots() >= most + sweep.keep {
             self.publish(most, sweep.now, fx);
             any = true;
         }
-        let rest = self.writer.pending_slots();
+        let rest = self.writer.pending_slots().saturating_sub(sweep.keep);
         if rest > 0 && !(any && rest == 1 && most >= EVEN_FROM) {
-            self.publish_all_but(0, sweep.now, fx);
+            self.publish_all_but(sweep.keep, sweep.now, fx);
             any = true;
         }
         self.writer.give_back(&mut fx.spare);

@@ -299,10 +299,7 @@ impl Room {
         let grace = Format::default().samples(limits::STALL_GRACE) as i64;
         let expected = self.timeline.as_ref().map_or(wall - grace, |line| line.expected(wall));
         let sweep = Sweep { now, expected, on_time, keep: self.keep };
-        // Who was told to leave is not heard any more, and has not stalled: what
-        // waits is the last batch's.
-        let open = self.tracks.iter_mut().filter(|track| track.is_open() && !self.dismissed);
-        for track in open {
+        for track in self.tracks.iter_mut().filter(|track| track.is_open()) {
             track.settle(sweep, fx);
         }
         self.close_orphans(now, fx);

@@ -64,6 +64,11 @@ pub const REORDER_DEADLINE: Duration = Duration::from_secs(10);
 /// A worker that hands its room over and is silent this long is not waited for
 /// any more: two batches of its tracks.
 pub const HANDOVER_SILENT: Duration = Duration::from_millis(400);
+/// Slots of each track that a worker publishes of a room that it takes over
+/// before it says that it is heard, and the other one leaves: [`HANDOVER_SILENT`],
+/// so late may what the other one's adapter says be on a host where hundreds of
+/// others are just started.
+pub const HANDOVER_OVERLAP: u64 = 20;
 /// Longest a listener holds a new epoch back while the old one is heard: what is
 /// missing of either has come by then, or will not.
 pub const HANDOVER_MAX: Duration = Duration::from_secs(1);

@@ -255,11 +255,14 @@ impl Room {
     }
 
     /// Whether every track that is open has been on the bus with something else
-    /// than missing audio.
+    /// than missing audio: where the room was taken over for long enough that
+    /// whoever leaves it has said what came before, however late its adapter is.
     #[must_use]
     pub fn is_heard(&self) -> bool {
+        let least = if self.spec.taken_over { limits::HANDOVER_OVERLAP } else { 1 };
         let mut open = self.tracks.iter().filter(|track| track.stream.is_some()).peekable();
-        open.peek().is_some() && open.all(Track::has_spoken) && self.mixes.are_heard()
+        let tracks = open.peek().is_some() && open.all(|track| track.has_spoken(least));
+        tracks && self.mixes.are_heard(least)
     }
 
     /// A process serves the room from now on.

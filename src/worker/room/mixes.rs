@@ -145,9 +145,9 @@ impl Mixes {
         !self.made.is_empty()
     }
 
-    /// Whether every mix that anybody is in has been on the bus.
-    pub(super) fn are_heard(&self) -> bool {
-        self.made.iter().all(|made| made.mixer.is_empty() || made.track.has_told())
+    /// Whether so many slots of every mix that anybody is in have been on the bus.
+    pub(super) fn are_heard(&self, least: u64) -> bool {
+        self.made.iter().all(|made| made.mixer.is_empty() || made.track.has_told(least))
     }
 
     /// Puts a track into the mixes it is wanted in, from a position on, and

@@ -227,6 +227,22 @@ fn a_ramp_comes_in_batches_of_ten_and_what_is_early_is_the_next_one_s() {
 }
 
 #[test]
+fn who_takes_a_room_over_is_heard_once_it_overlaps_with_who_leaves() {
+    for (taken_over, batches) in [(false, 1), (true, 2)] {
+        let mut play = Play::joined();
+        play.room.spec.taken_over = taken_over;
+        let mut heard = 0;
+        while !play.room.is_heard() {
+            let from = heard * SWEEP;
+            play.ramp(from + SWEEP, (from, from + SWEEP));
+            play.sweep(from + SWEEP);
+            heard += 1;
+        }
+        assert_eq!(heard, batches);
+    }
+}
+
+#[test]
 fn before_a_hand_over_a_frame_waits_for_the_last_batch() {
     let mut play = Play::joined();
     play.ramp(200_000, (0, 200_000));

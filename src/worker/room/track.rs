@@ -124,19 +124,20 @@ impl Track {
         self.stream.is_some() && (self.heard || self.spoke)
     }
 
-    /// Whether it was published with something else than missing audio.
-    pub(super) fn has_spoken(&self) -> bool {
+    /// Whether so many slots of it were published that are something else than
+    /// missing audio.
+    pub(super) fn has_spoken(&self, least: u64) -> bool {
         let slots = self.writer.stats().slots;
         let missing: u64 = MISSING.iter().map(|state| slots[usize::from(state.to_wire())]).sum();
-        slots.iter().sum::<u64>() > missing
+        slots.iter().sum::<u64>() >= missing + least
     }
 
-    /// Whether it was published with something of which people who are there
+    /// Whether so many slots of it were published of which people who are there
     /// are the cause.
-    pub(super) fn has_told(&self) -> bool {
+    pub(super) fn has_told(&self, least: u64) -> bool {
         let slots = self.writer.stats().slots;
         let told = [SlotState::Audio, SlotState::Silence, SlotState::Redacted];
-        told.iter().any(|state| slots[usize::from(state.to_wire())] > 0)
+        told.iter().map(|state| slots[usize::from(state.to_wire())]).sum::<u64>() >= least
     }
 
     /// Publishes what is due.

@@ -122,18 +122,15 @@ impl Thread {
     fn rest(&mut self) {
         let next = self.wheel.next_due().map_or(self.tidy_due, |due| due.min(self.tidy_due));
         let wait = u64::try_from(next - self.now()).unwrap_or(0);
-        let mut command = match self.commands.recv_timeout(Duration::from_micros(wait)) {
-            Ok(command) => Some(command),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => {
-                self.stop = true;
-                None
-            }
-        };
-        for _ in 0..COMMANDS_AT_ONCE {
-            let Some(next) = command else { break };
+        match self.commands.recv_timeout(Duration::from_micros(wait)) {
+            Ok(first) => self.obey(first),
+            Err(RecvTimeoutError::Timeout) => return,
+            Err(RecvTimeoutError::Disconnected) => return self.stop = true,
+        }
+        // Nothing is taken out of the queue that is not obeyed.
+        for _ in 1..COMMANDS_AT_ONCE {
+            let Ok(next) = self.commands.try_recv() else { break };
             self.obey(next);
-            command = self.commands.try_recv().ok();
         }
     }
 
@@ -424,4 +421,31 @@ impl Thread {
 fn unix_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::worker::plane::outbox;
+
+    #[test]
+    fn every_command_is_obeyed_however_many_come_at_once() {
+        let count = 5 * COMMANDS_AT_ONCE + 1;
+        let (commands, queue) = std::sync::mpsc::sync_channel(count + 1);
+        let (publish, _batches) = outbox();
+        let (record, _recorded) = mpsc::channel(1);
+        let (again, _agains) = mpsc::channel(1);
+        let (reports, mut reported) = mpsc::channel(count);
+        let (stats, rooms) = (watch::Sender::new(PlaneStats::default()), watch::Sender::default());
+        for child in 0..count as u64 {
+            commands.try_send(Command::Drain(SessionKey(child), ChildKey(child))).unwrap();
+        }
+        commands.try_send(Command::Stop).unwrap();
+        Thread::new(queue, Outlets { publish, record, again, reports }, 0, stats, rooms).run();
+        for child in 0..count as u64 {
+            assert_eq!(reported.try_recv(), Ok(Report::Drained(ChildKey(child))));
+        }
+    }
 }

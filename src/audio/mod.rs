@@ -15,6 +15,7 @@ mod frame;
 mod gaps;
 mod mix;
 mod order;
+mod pack;
 mod pending;
 mod place;
 mod pool;

@@ -39,6 +39,9 @@ const BYTES: f64 = 32_000.0;
 /// How long all rooms may take to be heard, and what is left out after that.
 const PATIENCE: Duration = Duration::from_secs(60);
 const WARM_UP: Duration = Duration::from_secs(3);
+/// As much for the worker: until what it keeps for ten seconds is full and is
+/// used again, it takes its memory from the system.
+const FULL: Duration = Duration::from_secs(12);
 
 /// The worker's job as people do it today
 #[derive(Debug, Clone, Parser)]
@@ -145,7 +148,7 @@ fn gateway(options: &Options) -> anyhow::Result<Row> {
     };
     let output = Command::new(bin.join("bench-rooms"))
         .args(["--rooms", &options.rooms.to_string(), "--seconds", &options.seconds.to_string()])
-        .args(["--warm-up", "3", "--json", "--nats-server"])
+        .args(["--warm-up", &FULL.as_secs().to_string(), "--json", "--nats-server"])
         .arg(&options.nats_server)
         .env("RUST_LOG", "error")
         .stdin(Stdio::null())

@@ -3,6 +3,7 @@
 //! comes from outside is bounded before and while it is read.
 
 use bytes::{Bytes, BytesMut};
+use crc_fast::crc32_iscsi;
 
 use super::{
     frame::{Format, SlotState},
@@ -245,7 +246,7 @@ impl BatchView<'_> {
             runs: (!self.runs.all_audio()).then_some(*self.runs),
             user: (!self.user.is_empty()).then_some(self.user),
             role: (!self.role.is_empty()).then_some(self.role),
-            crc: pcm.map(crc32c::crc32c),
+            crc: pcm.map(crc32_iscsi),
             pcm,
         };
         wire.sum = Some(wire.sum_of_fields());
@@ -291,7 +292,7 @@ fn checked(wire: &Wire<'_>, pcm: &[u8]) -> Result<Runs, BatchError> {
         return Err(BatchError::Length { got: pcm.len(), want });
     }
     if let Some(want) = wire.crc {
-        let got = crc32c::crc32c(pcm);
+        let got = crc32_iscsi(pcm);
         if got != want {
             return Err(BatchError::Crc { got, want });
         }

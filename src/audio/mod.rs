@@ -8,6 +8,7 @@
 //! [`Tap`] into a [`Mixer`] where a track is mixed as well; the
 //! way into a listener [`Batch::decode`] → [`Reorder`] → [`Filler`].
 
+mod ahead;
 mod batch;
 mod drift;
 mod fill;
@@ -28,6 +29,7 @@ mod track;
 mod wire;
 mod writer;
 
+pub use ahead::{ask_for, ask_for_slice};
 pub use batch::{Batch, BatchError, BatchView, Slot};
 pub use drift::Drift;
 pub use fill::{Fill, Filler, Piece, Sound};

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use super::{
+    ahead::ask_for_slice,
     frame::{FLAG_DISCONTINUITY, FLAG_TALK_SPURT, Format, SlotState},
     runs::Runs,
     tap::Tap,
@@ -122,6 +123,12 @@ impl Pending {
         if self.pcm.is_empty() && self.pcm.capacity() > 0 && spare.len() < SPARE {
             spare.push(std::mem::take(&mut self.pcm));
         }
+    }
+
+    /// Asks for what a batch begins with, beside the value itself.
+    pub(super) fn look_ahead(&self) {
+        let (first, _) = self.stretches.as_slices();
+        ask_for_slice(&first[..first.len().min(1)]);
     }
 
     /// Adds slots without samples, behind whole slots only.

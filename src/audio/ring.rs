@@ -6,6 +6,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
+use super::ahead::ask_for;
 use crate::{
     id::SubscriberId,
     limits::{RESEND_MAX, RESEND_SUBSCRIBERS, RESEND_WINDOW, RING_AGE},
@@ -98,6 +99,14 @@ impl Ring {
         let freed = kept.payload.len() + OVERHEAD;
         self.bytes -= freed;
         freed
+    }
+
+    /// Asks for the memory that keeping the next batch, or letting go of the
+    /// oldest, begins with.
+    pub fn look_ahead(&self) {
+        let (Some(oldest), Some(newest)) = (self.kept.front(), self.kept.back()) else { return };
+        ask_for(oldest);
+        ask_for(newest);
     }
 
     /// When the oldest batch was kept.

@@ -5,6 +5,7 @@
 use bytes::BytesMut;
 
 use super::{
+    ahead::ask_for_slice,
     batch::BatchView,
     frame::{FLAG_LAST, SlotState},
     pending::Cut,
@@ -49,13 +50,10 @@ impl TrackWriter {
         self.line.pending.borrow(spare);
     }
 
-    /// Reads a little of all that a batch begins with, so that it is in the cache;
-    /// what comes of it means nothing.
-    #[must_use]
-    pub fn touch(&self) -> u64 {
-        let user = self.track.user.as_bytes().first().copied().unwrap_or(0);
-        let slots = self.stats.slots[0] ^ self.stats.batches ^ self.seq;
-        u64::from(user) ^ slots ^ self.line.end().unsigned_abs()
+    /// Asks for the memory that a batch begins with, beside the value itself.
+    pub fn look_ahead(&self) {
+        ask_for_slice(self.track.user.as_bytes());
+        self.line.pending.look_ahead();
     }
 
     /// Gives its buffer to others, where nothing waits in it.

@@ -26,7 +26,7 @@ use self::{
 };
 use super::bucket::Bucket;
 use crate::{
-    audio::{Encoded, Format, Origin, Pool, Timeline},
+    audio::{Encoded, Format, Origin, Pool, Timeline, ask_for_slice},
     bus::{Address, messages::RoomNews},
     id::{RoomId, TaskId, TrackId, WorkerId},
     limits,
@@ -314,14 +314,15 @@ impl Room {
         self.tell_clock(now, fx);
     }
 
-    /// Reads a little of all that a sweep begins with, so that it is in the cache;
-    /// what comes of it means nothing.
-    #[must_use]
-    pub fn touch(&self) -> u64 {
-        let own = self.decoder.held() as u64 ^ self.pushed.unsigned_abs() ^ self.spec.epoch.0;
-        let line = self.timeline.as_ref().map_or(0, |line| line.expected(0).unsigned_abs());
-        let streams = self.streams.get(1).copied().flatten().unwrap_or(0) as u64;
-        self.tracks.iter().fold(own ^ line ^ streams, |all, track| all ^ track.touch())
+    /// Asks for the memory that a sweep begins with, beside the value itself.
+    pub fn look_ahead(&self) {
+        ask_for_slice(&self.streams);
+        ask_for_slice(&self.tracks);
+    }
+
+    /// Asks for what the tracks begin with, once they are there.
+    pub fn look_further_ahead(&self) {
+        self.tracks.iter().for_each(|track| track.writer.look_ahead());
     }
 
     /// Whether a batch is full, or about to be.

@@ -17,6 +17,12 @@ use crate::{
     task::Epoch,
 };
 
+/// Batches whose memory is asked for at once: as many loads as a core has under
+/// way.
+const AHEAD: usize = 8;
+/// The number of the first track of a room; most have no other.
+const FIRST: u32 = 1;
+
 /// Names a ring: the session, and the number of the track in its room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct RingKey(SessionKey, u32);
@@ -88,13 +94,28 @@ impl Shelf {
 
     /// Lets go of what is over ten seconds old.
     pub fn expire(&mut self, now: Instant) {
-        while self
-            .order
-            .front()
-            .is_some_and(|(at, _)| now.saturating_duration_since(*at) > limits::RING_AGE)
-        {
-            self.drop_oldest();
+        let is_old =
+            |(at, _): &&(Instant, _)| now.saturating_duration_since(*at) > limits::RING_AGE;
+        loop {
+            // Each was last looked at ten seconds ago: their memory is asked for
+            // at once, and not one after the other.
+            let few = self.order.iter().take_while(is_old).take(AHEAD);
+            let mut count = 0;
+            for (_, key) in few {
+                self.rings.get(key).iter().for_each(|kept| kept.ring.look_ahead());
+                count += 1;
+            }
+            if count == 0 {
+                return;
+            }
+            (0..count).for_each(|_| self.drop_oldest());
         }
+    }
+
+    /// Asks for the memory that keeping the next batch of a room begins with.
+    pub(super) fn look_ahead(&self, session: SessionKey) {
+        let kept = self.rings.get(&RingKey(session, FIRST));
+        kept.iter().for_each(|kept| kept.ring.look_ahead());
     }
 
     fn drop_oldest(&mut self) {

@@ -44,7 +44,7 @@ fn golden_all_audio() {
              4470a373756dcef0533bc4a472617465cd1f40a2636801a16e01a475736572a3616e6ea4726f6c65a4686f\
              7374a3637263ce{:08x}\
              a370636dc50140{}",
-            crc32c::crc32c(&batch.pcm),
+            crc_fast::crc32_iscsi(&batch.pcm),
             "ab".repeat(320)
         )
     );
@@ -81,7 +81,7 @@ fn golden_heartbeat() {
 
 #[test]
 fn the_check_value_of_crc_32c() {
-    assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
+    assert_eq!(crc_fast::crc32_iscsi(b"123456789"), 0xe306_9283);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     AUDIO_STEP,
-    header::{Frame, Header},
+    header::{Frame, Header, Kind},
 };
 use crate::{
     id::{RoomId, TaskId, WorkerId},
@@ -61,6 +61,11 @@ pub struct Audio<'a> {
     pub pts: i64,
     /// s16le samples, mono, 16 kHz: a multiple of 10 ms.
     pub pcm: &'a [u8],
+}
+
+/// Whether so many bytes are samples that one frame may have.
+const fn is_sound(bytes: usize) -> bool {
+    bytes > 0 && bytes <= PIPE_AUDIO_MAX && bytes.is_multiple_of(AUDIO_STEP)
 }
 
 impl fmt::Debug for Audio<'_> {
@@ -193,10 +198,22 @@ impl<'a> Frame<'a> {
         }
     }
 
+    /// The samples of a track where that is all there is to the frame: what comes
+    /// fifty times a second has no message made of it.
+    #[inline]
+    #[must_use]
+    pub fn sound(&self) -> Option<Audio<'a>> {
+        let Header { kind, stream, pts, .. } = self.header;
+        let fits = kind == Kind::Audio as u8
+            && (1..=TRACKS_MAX).contains(&usize::from(stream))
+            && is_sound(self.payload.len());
+        fits.then_some(Audio { stream, pts, pcm: self.payload })
+    }
+
     /// The samples, of whatever stream.
     pub(super) fn audio(&self) -> Result<Audio<'a>, Refusal> {
         let pcm = self.payload;
-        if pcm.is_empty() || pcm.len() > PIPE_AUDIO_MAX || !pcm.len().is_multiple_of(AUDIO_STEP) {
+        if !is_sound(pcm.len()) {
             return Err(Refusal::malformed(
                 &self.header,
                 format!(

@@ -55,7 +55,7 @@ pub(super) struct Seat {
     /// The next time something is played.
     play_due: Us,
     /// What is played to the room, where a task says so.
-    playout: Option<Playout>,
+    playout: Option<Box<Playout>>,
     /// Slots handed to the adapter, those it had no room for, and both as told.
     played: u64,
     unplayed: u64,
@@ -69,7 +69,7 @@ pub(super) struct Seat {
 
 impl Seat {
     pub(super) fn new(room: Room, phase: Us, unix_us: i64, now: Us) -> Self {
-        let playout = room.spec().push.is_some().then(Playout::new);
+        let playout = room.spec().push.is_some().then(|| Box::new(Playout::new()));
         let rhythm = Rhythm::new(room.period().as_micros() as Us, phase, now);
         Self {
             phase,
@@ -138,13 +138,6 @@ impl Seat {
         }
     }
 
-    /// Reads a little of all that a sweep begins with; what comes of it means
-    /// nothing.
-    pub(super) fn touch(&self) -> u64 {
-        let pipe = self.stdout.as_ref().map_or(0, |pipe| pipe.capacity as u64);
-        pipe ^ self.rhythm.due().unsigned_abs() ^ self.room.touch()
-    }
-
     /// Takes a payload of the subject from which the room is played to.
     pub(super) fn push(&mut self, payload: &Bytes, at: Instant, now: Us) {
         if let Some(playout) = &mut self.playout {
@@ -186,7 +179,7 @@ impl Seat {
 
     /// Slots played and left out since it was asked last.
     pub(super) fn take_played(&mut self) -> (u64, u64) {
-        let stats = self.playout.as_ref().map(Playout::stats).unwrap_or_default();
+        let stats = self.playout.as_ref().map(|playout| playout.stats()).unwrap_or_default();
         let unplayed = self.unplayed + stats.dropped + stats.refused;
         let new = (self.played - self.told.0, unplayed - self.told.1);
         self.told = (self.played, unplayed);

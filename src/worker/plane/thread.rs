@@ -16,6 +16,7 @@ use super::{
     wheel::{SLOT_US, Wheel},
 };
 use crate::{
+    audio::ask_for,
     bus::{
         Address,
         messages::{NackStatus, RoomEvent},
@@ -247,9 +248,11 @@ impl Thread {
     /// once: a room was last looked at 200 ms and a thousand rooms ago, and one
     /// after the other each would wait for memory a dozen times.
     fn look_ahead(&self, rooms: &[(Us, SessionKey)]) {
-        let seats = rooms.iter().filter_map(|(_, session)| self.seats.get(session));
-        let touched = seats.fold(0, |all, seat| all ^ seat.touch());
-        std::hint::black_box(touched);
+        let seats = || rooms.iter().filter_map(|(_, session)| self.seats.get(session));
+        seats().for_each(ask_for);
+        seats().for_each(|seat| seat.room.look_ahead());
+        seats().for_each(|seat| seat.room.look_further_ahead());
+        rooms.iter().for_each(|(_, session)| self.shelf.look_ahead(*session));
     }
 
     fn sweep(&mut self, session: SessionKey, due: Us) {

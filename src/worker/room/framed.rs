@@ -27,6 +27,11 @@ impl Room {
     }
 
     fn take_frame(&mut self, frame: Frame<'_>, now: i64, fx: &mut Effects) {
+        if self.stage == Stage::Joined
+            && let Some(audio) = frame.sound()
+        {
+            return self.audio(&audio, now, fx);
+        }
         match FromAdapter::parse(frame) {
             Ok(message) => self.hear(message, now, fx),
             Err(error @ Refusal::NotUnderstood { .. }) => {

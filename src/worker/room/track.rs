@@ -112,13 +112,6 @@ impl Track {
         self.stream.is_some() || self.orphan.is_some() || self.leaving.is_some()
     }
 
-    /// See [`super::Room::touch`].
-    pub(super) fn touch(&self) -> u64 {
-        let user = self.user.as_bytes().first().copied().unwrap_or(0);
-        let told = self.missing.iter().fold(0, |all, (seen, told)| all ^ seen ^ told);
-        u64::from(user) ^ told ^ self.published.unsigned_abs() ^ self.writer.touch()
-    }
-
     /// Whether more may come of it any moment.
     pub(super) fn speaks(&self) -> bool {
         self.stream.is_some() && (self.heard || self.spoke)

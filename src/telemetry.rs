@@ -4,15 +4,9 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::{EnvFilter, fmt};
 
-/// Starts logging to stderr. `RUST_LOG` filters (default `info`);
-/// `LOG_FORMAT=json` writes one JSON object a line.
-pub fn init() {
-    init_at("info,async_nats=warn");
-}
-
-/// As [`init`], with another filter where `RUST_LOG` is not set: a program that
-/// people run by hand says less.
-pub fn init_at(default: &str) {
+/// Starts logging to stderr. `RUST_LOG` filters, and where it is not set the
+/// filter given; `LOG_FORMAT=json` writes one JSON object a line.
+pub fn init(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::env::var("LOG_FORMAT").is_ok_and(|format| format == "json") {

@@ -16,7 +16,7 @@ use audio_gateway::{
     task::{TaskSpec, TaskState},
 };
 use serde_json::Value;
-use support::{NatsServer, Program, Running, within};
+use support::{NatsServer, Program, Running, lasting, within};
 
 const READY: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -301,8 +301,7 @@ async fn goes_on_after(away: Duration) {
     .await;
     ramps.hear(&mut listener, 2).await;
     rig.server.kill();
-    let outage = tokio::time::Instant::now() + away;
-    tokio::time::sleep_until(outage).await;
+    lasting(away).await;
     rig.server.restart().await;
     ramps.hear(&mut listener, away.as_secs() + 4).await;
     let after = within("the task", PATIENCE, async {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
+mod rolling;
 mod support;
 
 use std::{
@@ -20,9 +21,9 @@ use audio_gateway::{
     task::{Epoch, TaskSpec, TaskState},
 };
 use rustix::process::Signal;
-use support::{NatsServer, Program, Running, within};
+use rolling::{dispatcher, worker};
+use support::{NatsServer, within};
 
-const READY: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(120);
 const ROOMS: usize = 10;
 
@@ -65,15 +66,6 @@ impl Ramps {
     }
 }
 
-async fn worker(server: &NatsServer, name: &str) -> Running {
-    let program = Program::new(env!("CARGO_BIN_EXE_worker"))
-        .args(["--id", name, "--cores", "1000", "--drain-timeout", "60"])
-        .env("NATS_URL", server.url())
-        .start();
-    program.says("ready", READY).await;
-    program
-}
-
 /// Which worker has each room, and under which epoch.
 async fn served(gateway: &Gateway) -> BTreeMap<String, (String, Epoch, TaskState)> {
     let listed = within("list", PATIENCE, gateway.list(&List::default())).await.unwrap();
@@ -87,12 +79,7 @@ async fn served(gateway: &Gateway) -> BTreeMap<String, (String, Epoch, TaskState
 #[tokio::test(flavor = "multi_thread")]
 async fn every_worker_is_replaced_and_no_sample_is_lost_or_doubled() {
     let server = NatsServer::start().await;
-    let dispatcher =
-        || Program::new(env!("CARGO_BIN_EXE_dispatcher")).env("NATS_URL", server.url());
-    let dispatchers = [dispatcher().start(), dispatcher().start()];
-    for dispatcher in &dispatchers {
-        dispatcher.says("ready", READY).await;
-    }
+    let dispatchers = [dispatcher(&server).await, dispatcher(&server).await];
     let mut first = worker(&server, "a").await;
     let gateway = Gateway::connect(&BusOptions::plain(&server.url())).await.unwrap();
     let rooms: Vec<RoomId> = (0..ROOMS).map(|at| format!("r{at}").parse().unwrap()).collect();
@@ -188,9 +175,7 @@ impl Lines {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mix_goes_from_worker_to_worker_as_the_sum_that_it_is() {
     let server = NatsServer::start().await;
-    let dispatcher =
-        Program::new(env!("CARGO_BIN_EXE_dispatcher")).env("NATS_URL", server.url()).start();
-    dispatcher.says("ready", READY).await;
+    let dispatcher = dispatcher(&server).await;
     let mut first = worker(&server, "a").await;
     let gateway = Gateway::connect(&BusOptions::plain(&server.url())).await.unwrap();
     let room: RoomId = "r".parse().unwrap();

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
+mod rolling;
 mod support;
 
 use std::{
@@ -23,19 +24,11 @@ use audio_gateway::{
     task::TaskSpec,
 };
 use rustix::process::Signal;
-use support::{NatsServer, Program, Running, within};
+use rolling::{dispatcher, worker};
+use support::{NatsServer, within};
 
 const READY: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(120);
-
-async fn worker(server: &NatsServer, name: &str) -> Running {
-    let program = Program::new(env!("CARGO_BIN_EXE_worker"))
-        .args(["--id", name, "--cores", "1000", "--drain-timeout", "60"])
-        .env("NATS_URL", server.url())
-        .start();
-    program.says("ready", READY).await;
-    program
-}
 
 /// What was heard of the room's one track: batches in order.
 #[derive(Default)]
@@ -92,9 +85,7 @@ impl Heard {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_is_heard_from_its_start_through_all_its_workers() {
     let server = NatsServer::start().await;
-    let dispatcher =
-        Program::new(env!("CARGO_BIN_EXE_dispatcher")).env("NATS_URL", server.url()).start();
-    dispatcher.says("ready", READY).await;
+    let dispatcher = dispatcher(&server).await;
     let mut first = worker(&server, "a").await;
     let gateway = Gateway::connect(&BusOptions::plain(&server.url())).await.unwrap();
     let room = RoomId::parse("r").unwrap();
@@ -158,9 +149,7 @@ async fn a_room_is_heard_from_its_start_through_all_its_workers() {
 #[tokio::test]
 async fn where_nothing_was_recorded_there_is_no_start() {
     let server = NatsServer::start().await;
-    let dispatcher =
-        Program::new(env!("CARGO_BIN_EXE_dispatcher")).env("NATS_URL", server.url()).start();
-    dispatcher.says("ready", READY).await;
+    let dispatcher = dispatcher(&server).await;
     let gateway = Gateway::connect(&BusOptions::plain(&server.url())).await.unwrap();
     let room = RoomId::parse("r").unwrap();
     // No task records: there is no stream, and who wants its beginning is told so.

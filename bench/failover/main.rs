@@ -79,7 +79,7 @@ enum Case {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    audio_gateway::telemetry::init();
+    audio_gateway::telemetry::init(audio_gateway::bus::LOG_FILTER);
     let options = Options::parse();
     if let Some(url) = &options.hear {
         return consumer::hear(url).await;

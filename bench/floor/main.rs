@@ -45,7 +45,7 @@ struct Options {
     #[arg(long, value_enum, default_value = "sweep")]
     wake: Wake,
     /// Milliseconds between two sweeps: the rooms of one share a wake and a write
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 10)]
     slot_ms: i64,
     /// What writes the audio
     #[arg(long, value_enum, default_value = "fed")]

@@ -113,7 +113,7 @@ const COUNTING_S: f64 = 5.0;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    audio_gateway::telemetry::init();
+    audio_gateway::telemetry::init(audio_gateway::bus::LOG_FILTER);
     let options = Options::parse();
     ensure!(
         options.participants == 1 || options.adapters == Adapters::Sim,

@@ -5,7 +5,7 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use audio_gateway::{
-    bus::{BusOptions, recording::Bounds},
+    bus::{self, BusOptions, recording::Bounds},
     dispatch::run::{Settings, run},
     id::DispatcherId,
     limits,
@@ -41,7 +41,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    telemetry::init();
+    telemetry::init(bus::LOG_FILTER);
     match serve(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

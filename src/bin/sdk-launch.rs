@@ -177,6 +177,7 @@ fn sweep(marker: &[u8]) -> usize {
         if clean == CLEAN_SWEEPS {
             break;
         }
+        // Nothing tells of processes that are not one's own children.
         std::thread::sleep(SWEEP_WAIT);
     }
     killed.len()

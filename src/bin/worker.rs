@@ -4,7 +4,7 @@
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use audio_gateway::{
-    bus::BusOptions,
+    bus::{self, BusOptions},
     id::WorkerId,
     limits,
     sdk::adapter::WorkerFile,
@@ -54,7 +54,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    telemetry::init();
+    telemetry::init(bus::LOG_FILTER);
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

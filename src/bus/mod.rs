@@ -20,3 +20,7 @@ pub use connection::{Link, Purpose};
 pub use error::{AskError, ConnectError, PublishError};
 pub use incoming::{Address, Inbox, Incoming, Subscription};
 pub use options::BusOptions;
+
+/// What a program logs that runs by itself: of the library that carries the
+/// messages only what is wrong, since [`Link`] tells of its connections.
+pub const LOG_FILTER: &str = "info,async_nats=warn";

@@ -89,6 +89,7 @@ impl Gateway {
                 Some(ended) => patience.ended(ended)?,
                 None => patience.away(),
             };
+            // Nothing tells when whoever is away, or the task's next try, is due.
             sleep(wait).await;
         }
     }

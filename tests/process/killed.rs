@@ -24,7 +24,7 @@ async fn the_worker_that_is_killed() {
     if std::env::var_os(ROLE).is_none() {
         return;
     }
-    audio_gateway::telemetry::init();
+    audio_gateway::telemetry::init("info");
     let bench = Bench::new();
     let mut kept = Vec::new();
     let mut lines = std::io::stdin().lines();

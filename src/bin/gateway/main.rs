@@ -101,7 +101,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // What is logged would stand in the middle of the picture.
     if !(matches!(cli.command, Command::Top) && std::io::stderr().is_terminal()) {
-        telemetry::init_at("warn");
+        telemetry::init("warn");
     }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = match builder.worker_threads(2).enable_all().build() {

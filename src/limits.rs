@@ -86,9 +86,12 @@ pub const SKIP_PAUSE: Duration = Duration::from_millis(300);
 
 /// Characters in a token; 64 keeps every subject under 250 bytes.
 pub const TOKEN_MAX: usize = 64;
-/// Largest control message (task, heartbeat, reply) that is read, in bytes:
-/// a heartbeat of 2,000 sessions is about 300 kB.
+/// Largest control message (task, heartbeat, reply) that is read, in bytes: a
+/// heartbeat of 1,500 sessions with the longest names is 350 kB, and the reasons
+/// of those that have ended are in it too.
 pub const CONTROL_MAX_BYTES: usize = 512 * 1024;
+/// What all reasons in a heartbeat may take of it, in bytes.
+pub const REASONS_MAX_BYTES: usize = 128 * 1024;
 /// Largest task as submitted, in bytes. A token of an SDK is 2–4 kB.
 pub const TASK_MAX_BYTES: usize = 64 * 1024;
 /// Roles, mixes and labels in a task.

@@ -347,8 +347,12 @@ impl Core {
         self.sessions.values().filter(|session| session.is_live()).count()
     }
 
+    /// How its sessions stand, in no more than is read of a message: where many
+    /// have ended at once, with a shorter reason each.
     fn reports(&self) -> Vec<SessionReport> {
-        self.sessions.values().map(Session::report).collect()
+        let ended = self.sessions.values().filter(|session| !session.is_live()).count();
+        let rest = limits::REASONS_MAX_BYTES / ended.max(1);
+        self.sessions.values().map(|session| session.report(rest)).collect()
     }
 
     fn key(&mut self) -> u64 {

@@ -146,16 +146,33 @@ impl Session {
         self.ended_at = Some(now);
     }
 
-    pub(super) fn report(&self) -> SessionReport {
+    /// How it stands, its reason in at most so many bytes of a message.
+    pub(super) fn report(&self, most: usize) -> SessionReport {
         SessionReport {
             task: self.assign.task.clone(),
             room: self.assign.room.clone(),
             epoch: self.assign.epoch,
             state: self.state,
             heard: self.heard,
-            reason: self.reason.clone(),
+            reason: shortened(&self.reason, most).to_owned(),
             fault: self.fault,
             revision: self.assign.revision,
         }
     }
+}
+
+/// As much of a text as takes at most so many bytes as JSON: what an adapter
+/// wrote to its stderr may be six times as long there.
+fn shortened(text: &str, most: usize) -> &str {
+    let mut left = most;
+    let mut fits = |c: char| {
+        let bytes = match c {
+            '"' | '\\' | '\n' | '\r' | '\t' => 2,
+            c if c < ' ' => 6,
+            c => c.len_utf8(),
+        };
+        left.checked_sub(bytes).map(|rest| left = rest).is_some()
+    };
+    let end = text.char_indices().find(|(_, c)| !fits(*c));
+    &text[..end.map_or(text.len(), |(at, _)| at)]
 }

@@ -64,6 +64,37 @@ fn exited(child: ChildKey, code: i32) -> Input {
     Input::Exited { child, ended }
 }
 
+#[test]
+fn a_heartbeat_stays_readable_however_many_adapters_fail_and_whatever_they_write() {
+    let now = Instant::now();
+    let mut core = core(now);
+    core.about.sessions_max = 1_500;
+    for at in 0..1_500 {
+        let name = format!("{at:0>64}");
+        core.handle(assign(&name, &name, 1), now);
+        let child = ChildKey(2 * at + 2);
+        core.handle(Input::Spawned(child), now);
+        let text = "\u{1b}[31m\"".repeat(200);
+        let ended = Ended { clean: false, hopeless: true, text };
+        core.handle(Input::Exited { child, ended }, now);
+        core.handle(Input::Drained(child), now);
+    }
+    let beat = core.heartbeat(0);
+    assert!(beat.sessions.iter().all(|session| session.state == SessionState::Failed));
+    assert!(beat.sessions.iter().all(|session| session.reason.starts_with("\u{1b}[31m\"")));
+    let bytes = serde_json::to_vec(&beat).unwrap().len();
+    assert!(bytes <= limits::CONTROL_MAX_BYTES, "{bytes}");
+    // One alone has all of it.
+    let mut alone = Core::new(core.about.clone(), now);
+    let (_, child) = (SessionKey(1), ChildKey(2));
+    alone.handle(assign("t", "r", 1), now);
+    alone.handle(Input::Spawned(child), now);
+    let ended = Ended { clean: false, hopeless: true, text: "x".repeat(limits::REASON_MAX_BYTES) };
+    alone.handle(Input::Exited { child, ended }, now);
+    alone.handle(Input::Drained(child), now);
+    assert_eq!(alone.heartbeat(0).sessions[0].reason.len(), limits::REASON_MAX_BYTES);
+}
+
 fn states(core: &Core) -> Vec<(String, u64, SessionState)> {
     let reports = core.inventory().sessions;
     reports.iter().map(|it| (it.task.to_string(), it.epoch.0, it.state)).collect()

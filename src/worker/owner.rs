@@ -77,7 +77,7 @@ pub(super) struct Owner {
     pub(super) means: Means,
     worker: WorkerId,
     /// Commands the audio thread had no room for.
-    backlog: VecDeque<Command>,
+    pub(super) backlog: VecDeque<Command>,
     /// Messages that found no room in the outbox.
     unsaid: u64,
     tickets: BTreeMap<Ticket, Request>,

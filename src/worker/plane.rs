@@ -219,10 +219,14 @@ impl Plane {
         self.rooms.clone()
     }
 
-    /// Ends the thread, once it has done what it was told before.
-    pub fn stop(&mut self) {
-        // A full queue is worked off soon; blocking here is at the very end.
-        let _ = self.commands.send(Command::Stop);
+    /// Ends the thread, once it has done what it was told before, and then this.
+    pub fn stop(&mut self, rest: impl IntoIterator<Item = Command>) {
+        for command in rest.into_iter().chain([Command::Stop]) {
+            // A full queue is worked off soon; blocking here is at the very end.
+            if self.commands.send(command).is_err() {
+                break;
+            }
+        }
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the audio thread has panicked");
         }

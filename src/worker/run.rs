@@ -218,9 +218,9 @@ pub async fn run(options: Options, mut phases: Phases) -> Result<(), RunError> {
     twin.abort();
     supervisor.shut_down(Stop::Kill).await;
     owner.tell_figures();
-    let Owner { means: Means { mut plane, outbox, .. }, .. } = owner;
+    let Owner { means: Means { mut plane, outbox, .. }, backlog, .. } = owner;
     // The thread ends quickly, and there is nothing else left to do.
-    tokio::task::spawn_blocking(move || plane.stop()).await.unwrap_or_default();
+    tokio::task::spawn_blocking(move || plane.stop(backlog)).await.unwrap_or_default();
     drop(outbox);
     // Their queues are closed: they end once all is said.
     let said = async { while loops.join_next().await.is_some() {} };

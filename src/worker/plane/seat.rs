@@ -262,8 +262,7 @@ impl Seat {
                 }
             }
         }
-        self.child = None;
         self.stdin = Outlet::default();
-        self.room.detach(unix, fx);
+        self.room.detach(unix);
     }
 }

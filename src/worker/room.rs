@@ -208,6 +208,8 @@ pub struct Room {
     /// The adapter has said its last, or was told to leave: what else it says
     /// counts no more.
     deaf: bool,
+    /// The first half of a sample of an adapter without frames.
+    odd: Option<u8>,
     /// Frames of each track that are kept back.
     keep: u64,
     /// It was told to leave: who else is in the room hears what goes on there.
@@ -236,6 +238,7 @@ impl Room {
             flowing: true,
             pushed: 0,
             deaf: false,
+            odd: None,
             keep: 0,
             dismissed: false,
             spec,
@@ -273,7 +276,8 @@ impl Room {
         self.timeline = None;
         self.watch = Watch::default();
         self.clock = MediaClock::Own;
-        (self.flowing, self.pushed, self.deaf) = (true, 0, false);
+        (self.flowing, self.pushed, self.deaf, self.dismissed) = (true, 0, false, false);
+        self.odd = None;
         if let Mode::Raw { direction: Direction::Push, .. } = self.spec.mode {
             self.joined(now, fx);
         }
@@ -362,7 +366,7 @@ impl Room {
     }
 
     /// The process is gone: its tracks wait for the next one.
-    pub fn detach(&mut self, now: i64, fx: &mut Effects) {
+    pub fn detach(&mut self, now: i64) {
         self.decoder.end();
         self.stage = Stage::Away;
         self.timeline = None;
@@ -374,7 +378,7 @@ impl Room {
             track.muted = false;
             track.writer.absent(None);
         }
-        let _ = fx;
+        self.people.lose_sight(now);
     }
 
     /// The adapter must leave; what it says from now on counts no more.
@@ -401,6 +405,7 @@ impl Room {
             true => self.mixes.hand_over(&mut self.tracks, now, fx),
             false => self.mixes.close(&mut self.tracks, now, fx),
         }
+        self.people.look_again(now);
         self.tell_who_left(now, |_| true, fx);
     }
 

@@ -98,7 +98,7 @@ impl Worker {
         self.read(people, now, rng);
         self.adapter = None;
         self.crashed = true;
-        self.room.detach(ORIGIN + now, &mut self.fx);
+        self.room.detach(ORIGIN + now);
     }
 
     fn read(&mut self, people: &[Person], now: i64, rng: &mut Rng) {

@@ -16,12 +16,28 @@ pub(super) struct People {
     here: BTreeMap<String, (String, String)>,
     /// Since when somebody is not there.
     left: BTreeMap<String, i64>,
+    /// Since when the adapter is gone that said so: nobody knows who is there.
+    unknown: Option<i64>,
 }
 
 impl People {
     /// The role of a user.
     pub(super) fn role(&self, user: &str) -> Option<&str> {
         self.here.get(user).map(|(_, role)| role.as_str())
+    }
+
+    /// The adapter is gone.
+    pub(super) fn lose_sight(&mut self, now: i64) {
+        self.unknown.get_or_insert(now);
+    }
+
+    /// The next adapter is in the room, since a moment, and says who is there.
+    pub(super) fn look_again(&mut self, since: i64) {
+        if self.unknown.take().is_some() {
+            for user in self.here.keys() {
+                self.left.entry(user.clone()).or_insert(since);
+            }
+        }
     }
 }
 
@@ -58,11 +74,8 @@ impl Room {
 
     /// The adapter has closed a track: it is absent, and closed in a while.
     pub(super) fn leave_track(&mut self, index: usize, at: i64, now: i64, fx: &mut Effects) {
-        let track = &mut self.tracks[index];
-        if let Some(stream) = track.stream {
-            self.streams[usize::from(stream)] = None;
-        }
-        track.leave(at, now, fx);
+        self.forget_stream(index);
+        self.tracks[index].leave(at, now, fx);
     }
 
     /// Closes the tracks that a new adapter does not open again.
@@ -89,7 +102,8 @@ impl Room {
     /// Tells of people who left at such times.
     pub(super) fn tell_who_left(&mut self, now: i64, gone: impl Fn(i64) -> bool, fx: &mut Effects) {
         let left = &mut self.people.left;
-        if left.is_empty() {
+        // Until the next adapter has joined nobody is known to be away.
+        if left.is_empty() || self.people.unknown.is_some() {
             return;
         }
         for (user, at) in left.extract_if(.., |_, since| gone(*since)).collect::<Vec<_>>() {

@@ -24,11 +24,20 @@ impl Room {
         now: i64,
         fx: &mut Effects,
     ) {
-        if bytes.is_empty() {
+        let format = Format::default();
+        // Half a sample waits here and not in the track, which may go on without
+        // it meanwhile: what comes then begins with the other half all the same.
+        let (cut, bytes) = match (self.odd, bytes) {
+            (_, []) => return,
+            (Some(half), [other, rest @ ..]) => (Some([half, *other]), rest),
+            (None, bytes) => (None, bytes),
+        };
+        let (bytes, odd) = bytes.split_at(bytes.len() - bytes.len() % format.sample_bytes());
+        self.odd = odd.first().copied();
+        let samples = i64::from(cut.is_some()) + (bytes.len() / format.sample_bytes()) as i64;
+        if samples == 0 {
             return;
         }
-        let format = Format::default();
-        let samples = (bytes.len() / format.sample_bytes()) as i64;
         // What comes at the pace of time was heard until now; what comes as
         // fast as it is read begins now.
         let begin = self.origin.position(now) - if realtime { samples } else { 0 };
@@ -45,6 +54,9 @@ impl Room {
         }
         track.heard = true;
         track.writer.borrow(&mut fx.spare);
+        if let Some(cut) = cut {
+            track.writer.audio(None, &cut);
+        }
         track.writer.audio(None, bytes);
         if realtime {
             let end = track.writer.end();

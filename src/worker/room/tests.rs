@@ -453,7 +453,7 @@ fn a_crash_leaves_an_absence_and_the_next_adapter_goes_on() {
     let mut play = Play::joined();
     play.ramp(200_000, (0, 200_000));
     play.sweep(200_000);
-    play.room.detach(ORIGIN + 250_000, &mut play.fx);
+    play.room.detach(ORIGIN + 250_000);
     for sweep in 2..=5 {
         play.sweep(sweep * SWEEP);
     }
@@ -466,7 +466,7 @@ fn a_crash_leaves_an_absence_and_the_next_adapter_goes_on() {
     assert_eq!(play.news.len(), 1, "it was never closed: {:?}", play.news);
 
     // A track that nobody opens again is closed in the end.
-    play.room.detach(ORIGIN + 1_400_000, &mut play.fx);
+    play.room.detach(ORIGIN + 1_400_000);
     play.join(1_600_000);
     play.sweep(1_800_000);
     play.sweep(12_000_000);

@@ -15,6 +15,7 @@ impl Room {
         for track in self.tracks.iter_mut().filter(|track| track.orphan.is_some()) {
             track.orphan = Some(now);
         }
+        self.people.look_again(now);
         self.update_mixes(now, fx);
         fx.say(Word::Joined);
     }
@@ -122,7 +123,18 @@ impl Room {
         Some(index)
     }
 
+    /// The adapter's number for a track is nobody's any more.
+    pub(super) fn forget_stream(&mut self, index: usize) {
+        let stream = self.tracks[index].stream.map(usize::from);
+        if let Some(place) = stream.and_then(|stream| self.streams.get_mut(stream))
+            && *place == Some(index)
+        {
+            *place = None;
+        }
+    }
+
     pub(super) fn close_track(&mut self, index: usize, now: i64, fx: &mut Effects) {
+        self.forget_stream(index);
         let track = &mut self.tracks[index];
         let left = track.leaving;
         track.shut(None, now, fx);

@@ -91,6 +91,36 @@ fn who_comes_back_as_somebody_else_has_left() {
 }
 
 #[test]
+fn after_a_crash_those_are_told_who_are_not_there_again() {
+    let mut play = Play::joined();
+    let comes = |user: &str| {
+        let (user, name, role) = (user.to_owned(), None, None);
+        FromAdapter::ParticipantJoined(Participant { user, name, role })
+    };
+    play.say(0, &comes("a"));
+    play.say(0, &comes("b"));
+    play.room.detach(ORIGIN + 250_000);
+    // However long the next one takes, nobody has left who is not known to have.
+    for sweep in 2..=20 {
+        play.sweep(sweep * SWEEP);
+    }
+    play.join(4_200_000);
+    play.say(4_300_000, &comes("a"));
+    let people = |play: &Play| {
+        let of = |news: &RoomNews| match news {
+            RoomNews::ParticipantJoined { user, .. } => Some(format!("+{user}")),
+            RoomNews::ParticipantLeft { user } => Some(format!("-{user}")),
+            _ => None,
+        };
+        play.news.iter().filter_map(of).collect::<Vec<_>>()
+    };
+    play.sweep(6_000_000);
+    assert_eq!(people(&play), ["+a", "+b"], "an SDK may take a moment to say who is there");
+    play.sweep(6_300_000);
+    assert_eq!(people(&play), ["+a", "+b", "-b"]);
+}
+
+#[test]
 fn the_end_of_the_epoch_waits_for_nobody() {
     let mut play = spoken();
     leave(&mut play, 300_000);

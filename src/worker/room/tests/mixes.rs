@@ -198,7 +198,7 @@ fn muted_people_cost_a_mix_nothing_and_a_crash_is_an_absence() {
     }
     is_sum(&play, ("all", 0), &["u"], (0.61, 1.1));
     assert_eq!(play.fx.tally.mix_left_out, 0);
-    play.room.detach(ORIGIN + 1_250_000, &mut play.fx);
+    play.room.detach(ORIGIN + 1_250_000);
     for sweep in 7..12 {
         play.sweep(sweep * SWEEP);
     }

@@ -30,6 +30,28 @@ fn a_raw_adapter_is_one_track_from_its_first_sample_on() {
 }
 
 #[test]
+fn a_sample_that_a_stall_cuts_in_two_is_whole_again() {
+    let mut play = raw(true);
+    let pcm = play.pcm(3_200);
+    let (first, next) = pcm.split_at(4_001);
+    play.bytes(200_000, first);
+    for sweep in 1..=5 {
+        play.sweep(sweep * SWEEP);
+    }
+    play.bytes(1_000_000, &next[..1]);
+    play.bytes(1_100_000, &next[1..]);
+    play.sweep(1_200_000);
+    let heard: Vec<u8> = play.batches("stream").iter().flat_map(|it| it.pcm.to_vec()).collect();
+    let samples = |bytes: &[u8]| bytes.as_chunks::<2>().0.to_vec();
+    // Some of it may be cut off or padded with zeros, and none is put together
+    // of halves that do not belong together.
+    let said = samples(&pcm);
+    let wrong = samples(&heard).iter().filter(|it| **it != [0, 0] && !said.contains(it)).count();
+    assert_eq!(wrong, 0);
+    assert!(heard.len() > pcm.len() / 2);
+}
+
+#[test]
 fn a_raw_adapter_that_was_held_up_goes_on_where_time_is() {
     let mut play = raw(true);
     let first = play.pcm(3_200);

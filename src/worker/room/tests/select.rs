@@ -81,7 +81,31 @@ fn another_role_is_wanted_and_the_first_no_longer() {
     let mut states: Vec<SlotState> =
         play.batches("h").iter().flat_map(|it| it.runs.iter()).map(|run| run.state).collect();
     states.dedup();
-    assert_eq!(states[..3], [SlotState::Audio, SlotState::Absent, SlotState::Audio]);
+    // Nothing of what it said while nobody wanted it, and nothing is missing.
+    assert_eq!(states, [SlotState::Audio, SlotState::Absent, SlotState::Audio, SlotState::Stalled]);
+    let audio: u8 = play.batches("h").iter().map(|batch| batch.runs.audio_slots()).sum();
+    assert_eq!(audio, 10 + 9);
+}
+
+#[test]
+fn a_number_that_is_used_again_is_nobody_elses() {
+    let mut play = hosts();
+    says(&mut play, 1, (0, 200_000));
+    update(&mut play, 210_000, roles(&["guest"]));
+    play.say(300_000, &FromAdapter::TrackClosed { stream: 1, pts: PTS + 300_000 });
+    let track = |user: &str| TrackInfo { user: user.into(), role: Some("host".into()) };
+    let opened = |stream, pts, user| FromAdapter::TrackOpened { stream, pts, track: track(user) };
+    play.say(400_000, &opened(3, PTS + 400_000, "h"));
+    update(&mut play, 500_000, roles(&["host"]));
+    says(&mut play, 3, (500_000, 700_000));
+    // The number that `h` had is somebody's who has just come.
+    play.say(710_000, &opened(1, PTS + 710_000, "i"));
+    says(&mut play, 3, (700_000, 900_000));
+    play.sweep(3_000_000);
+    assert_eq!(news(&mut play), ["+h host", "-h", "+g guest", "-g", "+h host", "+i host"]);
+    assert_eq!(play.fx.tally.refused, 0);
+    let audio: u8 = play.batches("h").iter().map(|batch| batch.runs.audio_slots()).sum();
+    assert_eq!(audio, 10 + 20);
 }
 
 #[test]
@@ -129,7 +153,7 @@ fn who_muted_unheard_is_muted_when_wanted() {
 fn a_track_that_waits_for_its_adapter_ends_where_it_is_not_wanted() {
     let mut play = hosts();
     says(&mut play, 1, (0, 200_000));
-    play.room.detach(ORIGIN + 250_000, &mut play.fx);
+    play.room.detach(ORIGIN + 250_000);
     assert_eq!(update(&mut play, 300_000, roles(&["guest"])), [""; 0]);
     assert_eq!(news(&mut play), ["+h host", "-h"]);
     // The next adapter has both, and is asked for the guest alone.

@@ -20,8 +20,8 @@ use audio_gateway::{
     id::RoomId,
     task::{Epoch, TaskSpec, TaskState},
 };
-use rustix::process::Signal;
 use rolling::{dispatcher, worker};
+use rustix::process::Signal;
 use support::{NatsServer, within};
 
 const PATIENCE: Duration = Duration::from_secs(120);

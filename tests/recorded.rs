@@ -23,8 +23,8 @@ use audio_gateway::{
     id::{RoomId, TaskId},
     task::TaskSpec,
 };
-use rustix::process::Signal;
 use rolling::{dispatcher, worker};
+use rustix::process::Signal;
 use support::{NatsServer, within};
 
 const READY: Duration = Duration::from_secs(30);

@@ -62,6 +62,37 @@ fn a_stream_that_does_not_answer_holds_nobody_up_for_long() {
 }
 
 #[test]
+fn a_stream_that_answers_nothing_is_asked_by_one_at_a_time() {
+    let (mut window, start) = offered(300);
+    send_all(&mut window, start);
+    send_all(&mut window, start + FRESH);
+    let later = start + limits::RECORD_RETRY;
+    assert_eq!(send_all(&mut window, later), [0]);
+    // The time of those sent behind it runs out while it is on its way.
+    assert_eq!(send_all(&mut window, later + FRESH), [0u64; 0]);
+    assert_eq!(window.deadline(), Some(later + limits::RECORD_RETRY));
+    window.answered(299, &Kept::NoStream, later + FRESH);
+    assert_eq!(window.deadline(), Some(later + limits::RECORD_RETRY));
+    let later = later + limits::RECORD_RETRY;
+    assert_eq!(send_all(&mut window, later), [0]);
+    // One that is refused asks no more; the next one does.
+    window.answered(0, &Kept::Refused("no".into()), later);
+    assert_eq!(send_all(&mut window, later), [1]);
+}
+
+#[test]
+fn a_stream_is_lacking_as_long_as_the_only_one_that_asks_is_not_answered() {
+    let (mut window, now) = offered(1);
+    send_all(&mut window, now);
+    window.answered(0, &Kept::NoStream, now);
+    let later = now + limits::RECORD_RETRY;
+    assert_eq!(send_all(&mut window, later), [0]);
+    assert!(window.lacks_stream());
+    window.answered(0, &Kept::Yes, later);
+    assert!(!window.lacks_stream());
+}
+
+#[test]
 fn what_a_server_took_with_it_is_sent_again_when_it_is_back() {
     let (mut window, now) = offered(3);
     send_all(&mut window, now);

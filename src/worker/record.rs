@@ -128,10 +128,7 @@ impl Window {
             return None;
         }
         while let Some(&(_, number)) = self.due.first().filter(|(at, _)| *at <= now) {
-            let sent = self.sent.get_mut(&number)?;
-            if now.saturating_duration_since(sent.first) > limits::RECORD_SURE {
-                self.forget(number, now);
-                self.stats.unsure += 1;
+            if self.gives_up(number, now) {
                 continue;
             }
             // A stream that answers nothing is asked by one at a time.
@@ -153,12 +150,27 @@ impl Window {
         }
         if self.probe_at.is_some_and(|at| at <= now) {
             self.probe_at = None;
-            let number = self.parked.pop_first()?;
-            self.probing = Some(number);
-            self.stats.again += 1;
-            return self.send(number, now);
+            while let Some(number) = self.parked.pop_first() {
+                if self.gives_up(number, now) {
+                    continue;
+                }
+                self.probing = Some(number);
+                self.stats.again += 1;
+                return self.send(number, now);
+            }
         }
         None
+    }
+
+    /// Forgets one that may have been kept too long ago to be sent again.
+    fn gives_up(&mut self, number: u64, now: Instant) -> bool {
+        let late = self.sent.get(&number).is_some_and(|sent| {
+            sent.times > 0 && now.saturating_duration_since(sent.first) > limits::RECORD_SURE
+        });
+        if late {
+            self.stats.unsure += u64::from(self.forget(number, now));
+        }
+        late
     }
 
     fn send(&mut self, number: u64, now: Instant) -> Option<(u64, Keep)> {

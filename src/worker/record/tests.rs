@@ -138,6 +138,23 @@ fn what_may_have_been_kept_long_ago_is_not_sent_again() {
 }
 
 #[test]
+fn nor_does_it_ask_whether_there_is_a_stream() {
+    let (mut window, mut now) = offered(2);
+    let sure = now + limits::RECORD_SURE;
+    send_all(&mut window, now);
+    while now < sure {
+        now += limits::RECORD_RETRY;
+        assert_eq!(send_all(&mut window, now), [0]);
+    }
+    window.offer(keep(2));
+    now += limits::RECORD_RETRY;
+    assert_eq!(send_all(&mut window, now), [2]);
+    assert_eq!(window.stats().unsure, 2);
+    now += limits::RECORD_RETRY;
+    assert_eq!(send_all(&mut window, now), [2]);
+}
+
+#[test]
 fn too_much_drops_the_oldest_that_is_not_on_its_way() {
     let (mut window, now) = offered(1);
     send_all(&mut window, now);

@@ -107,7 +107,7 @@ pub enum Kept {
     Yes,
     /// It was there already.
     Already,
-    /// There is no such stream, or nobody to keep it now.
+    /// There is no such stream, or nobody to keep it now: it was not kept.
     NoStream,
     /// It is not taken as it stands.
     Refused(String),
@@ -158,14 +158,15 @@ impl Keeper {
         loop {
             let message = self.answers.inner.next().await?;
             let number = message.subject.rsplit('.').next().and_then(|last| last.parse().ok());
-            if let Some(number) = number {
-                return Some((number, read(&message)));
+            if let Some((number, kept)) = number.zip(read(&message)) {
+                return Some((number, kept));
             }
         }
     }
 }
 
-fn read(message: &async_nats::Message) -> Kept {
+/// What the server's answer means; none where it says nothing yet.
+fn read(message: &async_nats::Message) -> Option<Kept> {
     #[derive(serde::Deserialize)]
     struct Answer {
         error: Option<jetstream::Error>,
@@ -173,14 +174,22 @@ fn read(message: &async_nats::Message) -> Kept {
         duplicate: bool,
     }
     if message.status == Some(StatusCode::NO_RESPONDERS) {
-        return Kept::NoStream;
+        return Some(Kept::NoStream);
     }
-    match serde_json::from_slice::<Answer>(&message.payload) {
-        Ok(Answer { error: Some(error), .. }) if error.code() == 503 => Kept::NoStream,
-        Ok(Answer { error: Some(error), .. }) => Kept::Refused(error.to_string()),
-        Ok(Answer { duplicate: true, .. }) => Kept::Already,
-        Ok(_) => Kept::Yes,
-        Err(error) => Kept::Refused(format!("an answer that cannot be read: {error}")),
+    let error = match serde_json::from_slice::<Answer>(&message.payload) {
+        Ok(Answer { error: Some(error), .. }) => error,
+        Ok(Answer { duplicate: true, .. }) => return Some(Kept::Already),
+        Ok(_) => return Some(Kept::Yes),
+        Err(error) => {
+            return Some(Kept::Refused(format!("an answer that cannot be read: {error}")));
+        }
+    };
+    match (error.code(), error.error_code()) {
+        // More wait for its disk than it lets in.
+        (503, _) | (_, ErrorCode::STREAM_TOO_MANY_REQUESTS) => Some(Kept::NoStream),
+        // The servers still agree on the same batch, which was sent before.
+        (_, ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT) => None,
+        _ => Some(Kept::Refused(error.to_string())),
     }
 }
 
@@ -273,5 +282,54 @@ impl Past {
 impl std::fmt::Debug for Past {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Past").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: Option<StatusCode>, text: &'static str) -> Option<Kept> {
+        read(&async_nats::Message {
+            subject: "inbox.1".into(),
+            reply: None,
+            payload: Bytes::from_static(text.as_bytes()),
+            headers: None,
+            status,
+            description: None,
+            length: text.len(),
+        })
+    }
+
+    #[test]
+    fn what_is_kept_is_told_from_what_was_there() {
+        assert_eq!(answer(None, r#"{"stream":"AUDIO","seq":7}"#), Some(Kept::Yes));
+        let text = r#"{"stream":"AUDIO","seq":7,"duplicate":true}"#;
+        assert_eq!(answer(None, text), Some(Kept::Already));
+    }
+
+    #[test]
+    fn a_stream_that_takes_nothing_now_is_asked_again() {
+        assert_eq!(answer(Some(StatusCode::NO_RESPONDERS), ""), Some(Kept::NoStream));
+        for text in [
+            r#"{"error":{"code":503,"err_code":10008,"description":"unavailable"}}"#,
+            r#"{"error":{"code":429,"err_code":10167,"description":"too many requests"}}"#,
+        ] {
+            assert_eq!(answer(None, text), Some(Kept::NoStream), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_being_kept_is_not_answered_yet() {
+        let text = r#"{"error":{"code":409,"err_code":10158,"description":"in process"}}"#;
+        assert_eq!(answer(None, text), None);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_batch_is_final() {
+        let text = r#"{"error":{"code":400,"err_code":10054,"description":"too large"}}"#;
+        for text in [text, "?"] {
+            assert!(matches!(answer(None, text), Some(Kept::Refused(_))), "{text}");
+        }
     }
 }

@@ -95,7 +95,10 @@ pub(super) struct Window {
     parked: BTreeSet<u64>,
     /// When the stream answered last.
     answered_at: Option<Instant>,
+    /// When one of those that are parked asks whether there is a stream.
     probe_at: Option<Instant>,
+    /// The one that asks now. No other does beside it.
+    probing: Option<u64>,
     bytes: usize,
     next: u64,
     stats: LaneStats,
@@ -125,10 +128,7 @@ impl Window {
             return None;
         }
         while let Some(&(_, number)) = self.due.first().filter(|(at, _)| *at <= now) {
-            let sent = self.sent.get_mut(&number)?;
-            if now.saturating_duration_since(sent.first) > limits::RECORD_SURE {
-                self.forget(number);
-                self.stats.unsure += 1;
+            if self.gives_up(number, now) {
                 continue;
             }
             // A stream that answers nothing is asked by one at a time.
@@ -150,11 +150,27 @@ impl Window {
         }
         if self.probe_at.is_some_and(|at| at <= now) {
             self.probe_at = None;
-            let number = self.parked.pop_first()?;
-            self.stats.again += 1;
-            return self.send(number, now);
+            while let Some(number) = self.parked.pop_first() {
+                if self.gives_up(number, now) {
+                    continue;
+                }
+                self.probing = Some(number);
+                self.stats.again += 1;
+                return self.send(number, now);
+            }
         }
         None
+    }
+
+    /// Forgets one that may have been kept too long ago to be sent again.
+    fn gives_up(&mut self, number: u64, now: Instant) -> bool {
+        let late = self.sent.get(&number).is_some_and(|sent| {
+            sent.times > 0 && now.saturating_duration_since(sent.first) > limits::RECORD_SURE
+        });
+        if late {
+            self.stats.unsure += u64::from(self.forget(number, now));
+        }
+        late
     }
 
     fn send(&mut self, number: u64, now: Instant) -> Option<(u64, Keep)> {
@@ -194,7 +210,7 @@ impl Window {
         match kept {
             Kept::Yes | Kept::Already => {
                 self.answered_at = Some(now);
-                if self.forget(number) {
+                if self.forget(number, now) {
                     self.stats.kept += 1;
                     self.stats.already += u64::from(*kept == Kept::Already);
                 }
@@ -210,7 +226,7 @@ impl Window {
                 None
             }
             Kept::Refused(why) => {
-                self.stats.refused += u64::from(self.forget(number));
+                self.stats.refused += u64::from(self.forget(number, now));
                 Some(why.clone())
             }
         }
@@ -234,7 +250,7 @@ impl Window {
 
     /// Whether batches find no stream.
     pub(super) fn lacks_stream(&self) -> bool {
-        !self.parked.is_empty()
+        !self.parked.is_empty() || self.probing.is_some()
     }
 
     /// When [`Window::next`] may have something.
@@ -251,8 +267,11 @@ impl Window {
         LaneStats { waiting: (self.waiting.len() + self.sent.len()) as u64, ..self.stats }
     }
 
-    fn forget(&mut self, number: u64) -> bool {
+    fn forget(&mut self, number: u64, now: Instant) -> bool {
         self.parked.remove(&number);
+        if self.probing.take_if(|probing| *probing == number).is_some() && !self.parked.is_empty() {
+            self.probe_at.get_or_insert(now);
+        }
         let Some(sent) = self.sent.remove(&number) else { return false };
         if let Some(due) = sent.due {
             self.due.remove(&(due, number));
@@ -262,7 +281,8 @@ impl Window {
         true
     }
 
-    /// Waits until the stream is there; one of those that wait asks at this time.
+    /// Waits until the stream is there; one of those that wait asks at this time,
+    /// unless one asks already.
     fn park(&mut self, number: u64, probe_at: Instant) {
         let Some(sent) = self.sent.get_mut(&number) else { return };
         if let Some(due) = sent.due.take() {
@@ -272,11 +292,14 @@ impl Window {
             self.fresh -= 1;
         }
         self.parked.insert(number);
-        self.probe_at.get_or_insert(probe_at);
+        self.probing.take_if(|probing| *probing == number);
+        if self.probing.is_none() {
+            self.probe_at.get_or_insert(probe_at);
+        }
     }
 
     fn unpark(&mut self, now: Instant) {
-        self.probe_at = None;
+        (self.probe_at, self.probing) = (None, None);
         for number in std::mem::take(&mut self.parked) {
             self.at(number, now);
         }

@@ -62,6 +62,37 @@ fn a_stream_that_does_not_answer_holds_nobody_up_for_long() {
 }
 
 #[test]
+fn a_stream_that_answers_nothing_is_asked_by_one_at_a_time() {
+    let (mut window, start) = offered(300);
+    send_all(&mut window, start);
+    send_all(&mut window, start + FRESH);
+    let later = start + limits::RECORD_RETRY;
+    assert_eq!(send_all(&mut window, later), [0]);
+    // The time of those sent behind it runs out while it is on its way.
+    assert_eq!(send_all(&mut window, later + FRESH), [0u64; 0]);
+    assert_eq!(window.deadline(), Some(later + limits::RECORD_RETRY));
+    window.answered(299, &Kept::NoStream, later + FRESH);
+    assert_eq!(window.deadline(), Some(later + limits::RECORD_RETRY));
+    let later = later + limits::RECORD_RETRY;
+    assert_eq!(send_all(&mut window, later), [0]);
+    // One that is refused asks no more; the next one does.
+    window.answered(0, &Kept::Refused("no".into()), later);
+    assert_eq!(send_all(&mut window, later), [1]);
+}
+
+#[test]
+fn a_stream_is_lacking_as_long_as_the_only_one_that_asks_is_not_answered() {
+    let (mut window, now) = offered(1);
+    send_all(&mut window, now);
+    window.answered(0, &Kept::NoStream, now);
+    let later = now + limits::RECORD_RETRY;
+    assert_eq!(send_all(&mut window, later), [0]);
+    assert!(window.lacks_stream());
+    window.answered(0, &Kept::Yes, later);
+    assert!(!window.lacks_stream());
+}
+
+#[test]
 fn what_a_server_took_with_it_is_sent_again_when_it_is_back() {
     let (mut window, now) = offered(3);
     send_all(&mut window, now);
@@ -104,6 +135,23 @@ fn what_may_have_been_kept_long_ago_is_not_sent_again() {
     window.reconnected(late);
     assert_eq!(send_all(&mut window, late), [2]);
     assert_eq!(window.stats().unsure, 2);
+}
+
+#[test]
+fn nor_does_it_ask_whether_there_is_a_stream() {
+    let (mut window, mut now) = offered(2);
+    let sure = now + limits::RECORD_SURE;
+    send_all(&mut window, now);
+    while now < sure {
+        now += limits::RECORD_RETRY;
+        assert_eq!(send_all(&mut window, now), [0]);
+    }
+    window.offer(keep(2));
+    now += limits::RECORD_RETRY;
+    assert_eq!(send_all(&mut window, now), [2]);
+    assert_eq!(window.stats().unsure, 2);
+    now += limits::RECORD_RETRY;
+    assert_eq!(send_all(&mut window, now), [2]);
 }
 
 #[test]

@@ -149,7 +149,7 @@ async fn a_room_is_heard_from_its_start_through_all_its_workers() {
 #[tokio::test]
 async fn where_nothing_was_recorded_there_is_no_start() {
     let server = NatsServer::start().await;
-    let dispatcher = dispatcher(&server).await;
+    let _dispatcher = dispatcher(&server).await;
     let gateway = Gateway::connect(&BusOptions::plain(&server.url())).await.unwrap();
     let room = RoomId::parse("r").unwrap();
     // No task records: there is no stream, and who wants its beginning is told so.

@@ -1,9 +1,11 @@
 import asyncio, io, os, sys, wave, msgpack, nats
 
-files = {}
+files, last = {}, {}
 
 async def hear(msg):
     batch, track = msgpack.unpackb(msg.data), msg.subject.split(".")[3]
+    if (at := (batch["epoch"], batch["seq"])) <= last.get(track, (0, -1)): return
+    last[track] = at  # what came already, or of the worker before, is left out
     if track not in files:
         files[track] = wave.open(track + ".wav", "wb")
         files[track].setparams((batch["ch"], 2, batch["rate"], 0, "NONE", ""))

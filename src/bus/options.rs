@@ -16,6 +16,7 @@ pub struct BusOptions {
         short = 's',
         long = "server",
         env = "NATS_URL",
+        hide_env_values = true,
         default_value = "nats://127.0.0.1:4222",
         global = true
     )]
@@ -24,7 +25,7 @@ pub struct BusOptions {
     #[arg(long, env = "NATS_CREDS", global = true)]
     pub creds: Option<PathBuf>,
     /// User name, or a token where no password is given
-    #[arg(long, env = "NATS_USER", global = true)]
+    #[arg(long, env = "NATS_USER", hide_env_values = true, global = true)]
     pub user: Option<String>,
     /// Password
     #[arg(long, env = "NATS_PASSWORD", hide_env_values = true, global = true)]

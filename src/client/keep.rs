@@ -83,8 +83,9 @@ impl Gateway {
     ) -> Result<TaskView, KeepError> {
         let base = base(spec)?;
         let mut patience = Patience::new(options.tries);
+        let mut begun = None;
         loop {
-            let wait = match self.keep_one(spec, &base, &mut seen).await? {
+            let wait = match self.keep_one(spec, &base, &mut begun, &mut seen).await? {
                 Some(ended) if ended.state == TaskState::Cancelled => return Ok(ended),
                 Some(ended) => patience.ended(ended)?,
                 None => patience.away(),
@@ -94,18 +95,27 @@ impl Gateway {
         }
     }
 
-    /// Sees one task through. None where nobody can say what became of it.
+    /// Sees one task through. None where nobody can say what became of it. `begun`
+    /// is the last number that had ended when the keeping began.
     async fn keep_one(
         &self,
         spec: &TaskSpec,
         base: &TaskId,
+        begun: &mut Option<u64>,
         seen: &mut impl FnMut(&TaskView),
     ) -> Result<Option<TaskView>, KeepError> {
-        let task = match self.list(&of_room(spec)).await.map(|listed| turn(base, &listed.tasks)) {
-            Ok(Turn::Ours(task)) => task,
-            Ok(Turn::Foreign(view)) => return Err(KeepError::Foreign(view)),
+        let tasks = match self.list(&of_room(spec)).await {
+            Ok(listed) => listed.tasks,
             Err(error) if is_passing(&error) => return Ok(None),
             Err(error) => return Err(KeepError::Refused(error)),
+        };
+        let begun = *begun.get_or_insert_with(|| ended(base, &tasks));
+        if let Some(cancelled) = cancelled(base, &tasks, begun) {
+            return Ok(Some(cancelled));
+        }
+        let task = match turn(base, &tasks) {
+            Turn::Ours(task) => task,
+            Turn::Foreign(view) => return Err(KeepError::Foreign(view)),
         };
         let named = TaskSpec { id: Some(task.clone()), ..spec.clone() };
         match self.submit(&named).await {
@@ -123,12 +133,15 @@ impl Gateway {
             }
             Err(error) => return Err(KeepError::Refused(error)),
         }
-        let followed =
-            self.follow(&task, TaskState::Done, limits::KEEP_FOLLOW, limits::KEEP_POLL, seen);
-        match followed.await {
-            Ok(ended) => Ok(Some(ended)),
-            Err(WaitError::Ended(view)) => Ok(Some(*view)),
-            Err(WaitError::TimedOut { .. } | WaitError::Listen(_) | WaitError::Ask(_)) => Ok(None),
+        loop {
+            let (state, within) = (TaskState::Done, limits::KEEP_FOLLOW);
+            return match self.follow(&task, state, within, limits::KEEP_POLL, &mut *seen).await {
+                Ok(ended) => Ok(Some(ended)),
+                Err(WaitError::Ended(view)) => Ok(Some(*view)),
+                // It lives: its end must not be missed.
+                Err(WaitError::TimedOut { .. }) => continue,
+                Err(WaitError::Listen(_) | WaitError::Ask(_)) => Ok(None),
+            };
         }
     }
 }
@@ -155,6 +168,20 @@ fn base(spec: &TaskSpec) -> Result<TaskId, KeepError> {
         }
     };
     if base.as_str().len() > most { Err(KeepError::LongId(base, most)) } else { Ok(base) }
+}
+
+/// The highest number of ours that has ended; 0 where none has.
+fn ended(base: &TaskId, tasks: &[TaskView]) -> u64 {
+    let ended = tasks.iter().filter(|view| view.state.is_terminal());
+    ended.filter_map(|view| number(base, &view.task)).max().unwrap_or(0)
+}
+
+/// The last of ours, where somebody has cancelled it since the keeping began: it
+/// is the keeping that was meant, though nobody followed the task just then.
+fn cancelled(base: &TaskId, tasks: &[TaskView], begun: u64) -> Option<TaskView> {
+    let ours = tasks.iter().filter_map(|view| Some((number(base, &view.task)?, view)));
+    let (at, last) = ours.max_by_key(|(at, _)| *at)?;
+    (at > begun && last.state == TaskState::Cancelled).then(|| last.clone())
 }
 
 /// Whose turn it is in a room.
@@ -274,6 +301,25 @@ mod tests {
         let other = view("c", Pending);
         let tasks = [other.clone(), view("b", Done)];
         assert_eq!(turn(&base, &tasks), Turn::Foreign(Box::new(other)));
+    }
+
+    #[test]
+    fn a_task_that_is_cancelled_while_nobody_follows_it_ends_the_keeping() {
+        use TaskState::*;
+        let base = id("b");
+        for (tasks, begun, ends) in [
+            (vec![], 0, false),
+            (vec![view("b", Cancelled)], 1, false),
+            (vec![view("b", Cancelled)], 0, true),
+            (vec![view("b", Failed), view("b-2", Cancelled)], 1, true),
+            (vec![view("b", Cancelled), view("b-2", Failed)], 0, false),
+            (vec![view("b", Cancelled), view("b-2", Running)], 0, false),
+            (vec![view("c", Cancelled)], 0, false),
+        ] {
+            assert_eq!(cancelled(&base, &tasks, begun).is_some(), ends, "{tasks:?} {begun}");
+        }
+        let tasks = [view("b", Failed), view("b-2", Running), view("c-7", Done)];
+        assert_eq!((ended(&base, &tasks), ended(&base, &[])), (1, 0));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use audio_gateway::{
     bus::messages::{Refusal, RefusalCode, Verdict, WorkerView},
     client::Gateway,
     id::WorkerId,
+    limits,
 };
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
@@ -117,11 +118,19 @@ async fn empty(worker: &WorkerId, gateway: &Gateway, left: &mut usize) -> anyhow
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let people = std::io::stderr().is_terminal();
+    let mut missed: Option<Instant> = None;
     loop {
         look.tick().await;
-        // Who answers may change meanwhile: what is not answered is asked again.
+        // Who answers may change meanwhile: what is not answered is asked again, and
+        // a dispatcher that has just started knows of no worker yet.
         let Ok(found) = find(worker, gateway).await else { continue };
-        let rooms = found.map_or(0, |view| view.sessions);
+        let Some(rooms) = found.map(|view| view.sessions) else {
+            if missed.get_or_insert_with(Instant::now).elapsed() < limits::WORKER_GONE {
+                continue;
+            }
+            return Ok(());
+        };
+        missed = None;
         if rooms == 0 {
             return Ok(());
         }

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use audio_gateway::{
     client::Gateway,
     limits,
@@ -174,7 +173,7 @@ fn object(path: &Path, what: &str) -> anyhow::Result<Map<String, Value>> {
     } else {
         std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut text))
     };
-    read.with_context(|| format!("cannot read {what} from {}", path.display()))?;
+    read.map_err(|error| Usage(format!("cannot read {what} from {}: {error}", path.display())))?;
     if text.len() > limits::TASK_MAX_BYTES {
         let most = limits::TASK_MAX_BYTES;
         return Err(Usage(format!("{}: at most {most} bytes are taken", path.display())).into());

@@ -303,6 +303,9 @@ impl Core {
             }
         }
         self.seek_successor(record);
+        // Its worker may be silent just now, and nobody wanted for that; nothing
+        // else steps the task when it is back.
+        self.look_again(&record.task);
     }
 
     /// Nobody takes the room over: it is tried again, each time later.

@@ -142,6 +142,37 @@ fn a_successor_that_fails_or_goes_ends_nothing() {
 }
 
 #[test]
+fn a_successor_that_goes_while_the_first_one_is_silent_is_followed_by_another() {
+    let mut stage = handing_over();
+    stage.handle(leaving("w1", 3, T1), 6_500);
+    for (seq, ms) in (0..).zip((6_000..=8_500).step_by(500)) {
+        stage.handle(alive("w3", seq, &[]), ms.max(6_500));
+    }
+    assert_eq!(stage.task("t1").worker, Some(worker("w2")), "who is silent gives nothing away");
+    // It is back in time, and says what it always said.
+    stage.handle(leaving("w1", 4, T1), 8_600);
+    stage.handle(alive("w3", 9, &[]), 8_700);
+    assert_eq!(stage.run_to(9_200), [take_over("w3", 3)]);
+}
+
+#[test]
+fn a_place_for_a_successor_that_comes_late_is_taken() {
+    let mut stage = handing_over();
+    for (seq, ms) in (3..).zip((5_500..=13_000).step_by(500)) {
+        // Its worker is silent for a moment when nobody else is there.
+        if !(9_000..11_000).contains(&ms) {
+            stage.handle(leaving("w1", seq, T1), ms);
+        }
+        let mut other = beat("w4", seq, &[]);
+        other.adapters.clear();
+        stage.handle(Input::Heartbeat(Box::new(other)), ms);
+    }
+    assert_eq!(stage.task("t1").worker, Some(worker("w2")));
+    let out = stage.handle(alive("w3", 0, &[]), 13_100);
+    assert!([out, stage.run_to(13_700)].concat().contains(&take_over("w3", 3)));
+}
+
+#[test]
 fn where_the_first_one_is_gone_the_next_one_goes_on_alone() {
     let mut stage = handing_over();
     // It has restarted: its session is no more.

@@ -119,8 +119,7 @@ impl Core {
         }
         let mut free = self.free_places();
         let mut hopeless = BTreeMap::new();
-        let rests = |task: &&TaskId| self.plans.get(*task).is_some_and(|it| it.lost.is_some());
-        let mut under_way = self.index.moving().iter().filter(|task| !rests(task)).count();
+        let mut under_way = self.under_way();
         let mut left = BTreeSet::new();
         for turn in std::mem::take(&mut self.moving.turns) {
             let Some(record) = self.tasks.get(&turn.task).cloned() else { continue };
@@ -145,6 +144,16 @@ impl Core {
             }
         }
         self.moving.turns.append(&mut left);
+    }
+
+    /// Hand-overs that are claimed or written, but for those that wait for
+    /// another successor.
+    fn under_way(&self) -> usize {
+        let rests = |task: &TaskId| self.plans.get(task).is_some_and(|it| it.lost.is_some());
+        let is_claimed = |task: &TaskId| self.claims.get(task).is_some_and(|it| it.from.is_some());
+        let moves = |task: &&TaskId| !is_claimed(task) && !rests(task);
+        self.index.moving().iter().filter(moves).count()
+            + self.claims.values().filter(|claim| claim.from.is_some()).count()
     }
 
     fn successor_for(

@@ -286,3 +286,28 @@ fn who_is_to_stay_after_all_gives_nothing_away() {
     assert_eq!(stage.run_to(5_600), []);
     assert_eq!(stage.state("t1"), (TaskState::Running, Epoch(1)));
 }
+
+#[test]
+fn no_more_are_handed_over_at_a_time_than_may_start_however_slow_the_store_is() {
+    let more = 16;
+    let tasks: Vec<String> =
+        (0..limits::HANDOVERS_MAX + more).map(|number| format!("t{number}")).collect();
+    let mut stage = Stage::leader();
+    stage.handle(alive("w1", 0, &[]), 5_000);
+    for task in &tasks {
+        stage.handle(submit(task, task), 5_000);
+    }
+    let epoch = |task: &String| stage.state(task).1.0;
+    let run: Vec<_> =
+        tasks.iter().map(|it| (it.as_str(), epoch(it), SessionState::Running)).collect();
+    stage.handle(alive("w1", 1, &run), 5_010);
+    stage.handle(alive("w2", 0, &[]), 5_020);
+    stage.hold_rooms();
+    stage.handle(leaving("w1", 2, &run), 5_030);
+    assert_eq!(stage.held(), limits::HANDOVERS_MAX);
+    // Some claims are granted, and the next look sees them and the others.
+    stage.let_go(more, 5_040);
+    stage.handle(leaving("w1", 3, &run), 5_500);
+    let draining = tasks.iter().filter(|it| stage.state(it).0 == TaskState::Draining).count();
+    assert_eq!((draining, stage.held()), (more, limits::HANDOVERS_MAX - more));
+}

@@ -239,15 +239,27 @@ impl Core {
                 self.plan(&record.task).started();
                 self.change(record, TaskState::Running, "", |next| next.from = None);
             }
+            // The other may still be had, or may be on its way: no reason to end.
+            (Leaver::Ended(report), _) if is_elsewhere(&report) => {
+                let reason = format!("worker {}: {}", from.worker, report.reason);
+                self.goes_on_alone(record, &reason);
+            }
+            // Its worker reports it until it is revoked, and the next one comes
+            // within its time or is lost.
+            (Leaver::Ended(report), Successor::Comes) if report.state == SessionState::Failed => (),
             (Leaver::Ended(report), _) => self.end_as(record, &report),
             (Leaver::Gone, _) => {
-                let reason = format!("worker {} is gone", from.worker);
-                self.change(record, record.state, &reason, |next| next.from = None);
+                self.goes_on_alone(record, &format!("worker {} is gone", from.worker));
             }
             (_, Successor::Lost(why)) => self.lose_successor(record, why),
             (Leaver::Serves, _) => (),
             (Leaver::Unsure, _) => self.look_again(&record.task),
         }
+    }
+
+    /// Nobody serves a task any more but who is to take it over.
+    fn goes_on_alone(&mut self, record: &TaskRecord, reason: &str) {
+        self.change(record, record.state, &shortened(reason), |next| next.from = None);
     }
 
     fn successor(&mut self, record: &TaskRecord) -> Successor {
@@ -377,6 +389,11 @@ impl Core {
             }
         }
     }
+}
+
+/// Whether a session failed in a way that others may not.
+fn is_elsewhere(report: &SessionReport) -> bool {
+    report.state == SessionState::Failed && report.fault.may_go_elsewhere()
 }
 
 /// Whether a worker gives its rooms away.

@@ -208,6 +208,47 @@ fn the_end_of_the_room_is_the_end_of_the_task() {
     assert!(out.contains(&revoke("w2", "t1", 2, "the task is done")), "{out:?}");
 }
 
+/// `w1` leaves and its session fails before that of `w2` is in the room.
+fn failed_before_the_next_one_came(fault: Fault) -> Stage {
+    let mut stage = handing_over();
+    stage.handle(alive("w2", 1, &[("t1", 2, SessionState::Starting)]), 5_100);
+    for (seq, ms) in [(3, 5_200), (4, 5_700)] {
+        let mut failed = beat("w1", seq, &[("t1", 1, SessionState::Failed)]);
+        failed.phase = WorkerPhase::LameDuck;
+        failed.sessions[0].fault = fault;
+        stage.handle(Input::Heartbeat(Box::new(failed)), ms);
+    }
+    assert_eq!(stage.state("t1"), (TaskState::Draining, Epoch(2)));
+    stage
+}
+
+#[test]
+fn who_fails_before_the_next_one_came_is_followed_by_it() {
+    for fault in [Fault::Task, Fault::Worker] {
+        let mut stage = failed_before_the_next_one_came(fault);
+        let goes_on_alone = stage.task("t1").from.is_none();
+        assert_eq!(goes_on_alone, fault.may_go_elsewhere());
+        stage.handle(alive("w2", 2, NEXT), 5_800);
+        assert_eq!(stage.state("t1"), (TaskState::Running, Epoch(2)));
+        assert_eq!(stage.task("t1").from, None);
+    }
+}
+
+#[test]
+fn where_both_fail_the_task_does_and_where_it_may_go_elsewhere_it_does_that() {
+    let fails = || alive("w2", 2, &[("t1", 2, SessionState::Failed)]);
+    let mut stage = failed_before_the_next_one_came(Fault::Task);
+    stage.handle(fails(), 5_800);
+    assert_eq!(stage.state("t1").0, TaskState::Failed);
+    let mut stage = failed_before_the_next_one_came(Fault::Worker);
+    stage.handle(alive("w3", 0, &[]), 5_710);
+    // It is the next one's that counts by now, and that one is not told of whose.
+    stage.handle(alive("w2", 2, &[]), 6_000);
+    stage.handle(alive("w2", 3, &[]), 6_600);
+    let out = stage.handle(alive("w2", 4, &[]), 7_100);
+    assert_eq!(stage.state("t1"), (TaskState::Assigned, Epoch(3)), "{out:?}");
+}
+
 #[test]
 fn who_is_put_out_by_its_successor_is_followed_by_it() {
     let mut stage = handing_over();

@@ -27,6 +27,8 @@ pub(super) enum Timer {
     Task(TaskId),
     /// A room is to be read again.
     Room(RoomId),
+    /// An event of a write that never took place is to be forgotten.
+    Unsaid(TaskId),
     /// The whole queue is to be looked through.
     Queue,
     /// Finished tasks are to be deleted.

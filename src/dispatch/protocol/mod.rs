@@ -125,6 +125,22 @@ fn who_beats_too_much_to_be_read_is_asked_though_its_lease_is_renewed() {
 }
 
 #[test]
+fn a_create_that_never_took_place_leaves_nothing_to_be_told() {
+    let mut stage = Stage::new();
+    stage.lose_writes(true);
+    stage.hand(submit("t1", "42"), 0);
+    assert_eq!(refusal(&stage.run_to(3_000)).error, RefusalCode::Unavailable);
+    assert_eq!(stage.untold(), 1, "it may take place yet");
+    stage.lose_writes(false);
+    stage.run_to(20_000);
+    assert_eq!(stage.untold(), 0);
+    // The next one of that name is told of.
+    let out = stage.handle(submit("t1", "42"), 20_100);
+    assert_eq!(out, [submitted("t1", TaskState::Pending, 0, false)]);
+    assert_eq!(stage.untold(), 0);
+}
+
+#[test]
 fn nobody_is_judged_by_a_dispatcher_that_was_cut_off() {
     let mut stage = Stage::serving();
     stage.handle(Input::BusDown, 5_500);

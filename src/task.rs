@@ -211,7 +211,8 @@ impl TaskSpec {
                     .into(),
             );
         }
-        short("labels", self.labels.iter().flat_map(|(key, value)| [key, value]))
+        let pairs = self.labels.iter().flat_map(|(key, value)| [key, value]);
+        short("labels", pairs, 2 * limits::TASK_MAX_LIST)
     }
 
     /// Which way its audio goes.
@@ -241,7 +242,7 @@ impl Pull {
             let why = "nothing would be pulled: use true, or name a mix";
             return refuse("pull.participants", why.into());
         }
-        short("pull.roles", self.roles.iter())
+        short("pull.roles", self.roles.iter(), limits::TASK_MAX_LIST)
     }
 
     /// Whether a participant has a track of its own on the bus.
@@ -278,9 +279,10 @@ fn refuse<T>(field: &'static str, why: String) -> Result<T, SpecError> {
 fn short<'a>(
     field: &'static str,
     texts: impl Iterator<Item = &'a String>,
+    most: usize,
 ) -> Result<(), SpecError> {
     for (count, text) in texts.enumerate() {
-        if text.len() > limits::TASK_MAX_STRING || count >= 2 * limits::TASK_MAX_LIST {
+        if text.len() > limits::TASK_MAX_STRING || count >= most {
             return refuse(
                 field,
                 format!(

@@ -165,6 +165,7 @@ impl Core {
                         self.read_room(&room);
                     }
                 }
+                Timer::Unsaid(task) => self.forget_unsaid(&task),
                 Timer::Queue => self.look_through(),
                 Timer::Sweep => self.sweep(),
             }

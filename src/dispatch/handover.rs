@@ -119,8 +119,7 @@ impl Core {
         }
         let mut free = self.free_places();
         let mut hopeless = BTreeMap::new();
-        let rests = |task: &&TaskId| self.plans.get(*task).is_some_and(|it| it.lost.is_some());
-        let mut under_way = self.index.moving().iter().filter(|task| !rests(task)).count();
+        let mut under_way = self.under_way();
         let mut left = BTreeSet::new();
         for turn in std::mem::take(&mut self.moving.turns) {
             let Some(record) = self.tasks.get(&turn.task).cloned() else { continue };
@@ -145,6 +144,16 @@ impl Core {
             }
         }
         self.moving.turns.append(&mut left);
+    }
+
+    /// Hand-overs that are claimed or written, but for those that wait for
+    /// another successor.
+    fn under_way(&self) -> usize {
+        let rests = |task: &TaskId| self.plans.get(task).is_some_and(|it| it.lost.is_some());
+        let is_claimed = |task: &TaskId| self.claims.get(task).is_some_and(|it| it.from.is_some());
+        let moves = |task: &&TaskId| !is_claimed(task) && !rests(task);
+        self.index.moving().iter().filter(moves).count()
+            + self.claims.values().filter(|claim| claim.from.is_some()).count()
     }
 
     fn successor_for(
@@ -230,15 +239,27 @@ impl Core {
                 self.plan(&record.task).started();
                 self.change(record, TaskState::Running, "", |next| next.from = None);
             }
+            // The other may still be had, or may be on its way: no reason to end.
+            (Leaver::Ended(report), _) if is_elsewhere(&report) => {
+                let reason = format!("worker {}: {}", from.worker, report.reason);
+                self.goes_on_alone(record, &reason);
+            }
+            // Its worker reports it until it is revoked, and the next one comes
+            // within its time or is lost.
+            (Leaver::Ended(report), Successor::Comes) if report.state == SessionState::Failed => (),
             (Leaver::Ended(report), _) => self.end_as(record, &report),
             (Leaver::Gone, _) => {
-                let reason = format!("worker {} is gone", from.worker);
-                self.change(record, record.state, &reason, |next| next.from = None);
+                self.goes_on_alone(record, &format!("worker {} is gone", from.worker));
             }
             (_, Successor::Lost(why)) => self.lose_successor(record, why),
             (Leaver::Serves, _) => (),
             (Leaver::Unsure, _) => self.look_again(&record.task),
         }
+    }
+
+    /// Nobody serves a task any more but who is to take it over.
+    fn goes_on_alone(&mut self, record: &TaskRecord, reason: &str) {
+        self.change(record, record.state, &shortened(reason), |next| next.from = None);
     }
 
     fn successor(&mut self, record: &TaskRecord) -> Successor {
@@ -303,6 +324,9 @@ impl Core {
             }
         }
         self.seek_successor(record);
+        // Its worker may be silent just now, and nobody wanted for that; nothing
+        // else steps the task when it is back.
+        self.look_again(&record.task);
     }
 
     /// Nobody takes the room over: it is tried again, each time later.
@@ -365,6 +389,11 @@ impl Core {
             }
         }
     }
+}
+
+/// Whether a session failed in a way that others may not.
+fn is_elsewhere(report: &SessionReport) -> bool {
+    report.state == SessionState::Failed && report.fault.may_go_elsewhere()
 }
 
 /// Whether a worker gives its rooms away.

@@ -27,6 +27,8 @@ pub(super) enum Timer {
     Task(TaskId),
     /// A room is to be read again.
     Room(RoomId),
+    /// An event of a write that never took place is to be forgotten.
+    Unsaid(TaskId),
     /// The whole queue is to be looked through.
     Queue,
     /// Finished tasks are to be deleted.
@@ -153,6 +155,9 @@ pub(super) struct Worker {
     /// because a task's record names it.
     pub(super) beat: Option<Heartbeat>,
     pub(super) heard: Instant,
+    /// When it is asked for a heartbeat that can be read, though its lease be
+    /// renewed.
+    pub(super) beat_due: Instant,
     /// Its heartbeats so far.
     pub(super) beats: u64,
     /// Taken for gone, by us as leader.
@@ -191,6 +196,7 @@ impl Worker {
         Self {
             beat: None,
             heard: now,
+            beat_due: now + limits::WORKER_SUSPECT,
             beats: 0,
             gone: false,
             sessions: BTreeMap::new(),

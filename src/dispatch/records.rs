@@ -92,9 +92,25 @@ impl Core {
             if written && let Some((event, true)) = self.events.remove(task) {
                 self.out.push(Output::Event(event));
             }
+            if !written && self.holds_nothing(task) && self.events.contains_key(task) {
+                let at = self.now.at + limits::EVENTS_AGAIN;
+                self.timers.set(Timer::Unsaid(task.clone()), Some(at));
+            }
             self.owner_looked_up(task);
         }
         self.touch(task);
+    }
+
+    fn holds_nothing(&self, task: &TaskId) -> bool {
+        self.tasks.get(task).is_none() && !self.tasks.is_busy(task)
+    }
+
+    /// A creation that went unanswered has not taken place, and does not any more.
+    pub(super) fn forget_unsaid(&mut self, task: &TaskId) {
+        // Where something is under way there, its end looks at it again.
+        if self.holds_nothing(task) {
+            self.events.remove(task);
+        }
     }
 
     /// A record was seen that a write of ours made: it may be the only answer.

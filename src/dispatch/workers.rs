@@ -90,6 +90,7 @@ impl Core {
         worker.beat = Some(beat);
         worker.beats += 1;
         worker.heard = now;
+        worker.beat_due = now + limits::WORKER_SUSPECT;
         worker.absolve();
         self.timers.set(Timer::Worker(id.clone()), Some(now + limits::WORKER_SUSPECT));
         for session in old.into_values() {
@@ -234,11 +235,15 @@ impl Core {
 
     /// A worker has been silent, or something about it is due.
     pub(super) fn judge(&mut self, id: &WorkerId) {
+        let may_judge = self.leads && self.up && !self.is_deaf() && self.judges_from <= self.now.at;
         let Some(worker) = self.workers.get(id) else { return };
         let now = self.now.at;
         let timer = Timer::Worker(id.clone());
         let silence = self.silence(worker);
         if silence < limits::WORKER_SUSPECT {
+            if may_judge {
+                self.ask_unread(id);
+            }
             return self.timers.set(timer, Some(now + (limits::WORKER_SUSPECT - silence)));
         }
         let idle = self.index.of_worker(id).next().is_none();
@@ -247,7 +252,6 @@ impl Core {
             self.quarantine.forget(id);
             return self.timers.set(timer, None);
         }
-        let may_judge = self.leads && self.up && !self.is_deaf() && self.judges_from <= now;
         if worker.gone || !may_judge {
             let waits = self.judges_from > now && !worker.gone;
             let at = if waits { self.judges_from } else { now + limits::HEARTBEAT };
@@ -269,6 +273,22 @@ impl Core {
             }
         }
         self.timers.set(timer, Some(next));
+    }
+
+    /// A worker lives, and none of its heartbeats comes: one may be too large to
+    /// be read, or not find its way. The answer to a ping is one, of any size.
+    fn ask_unread(&mut self, id: &WorkerId) {
+        let now = self.now.at;
+        if let Some(worker) = self.workers.get_mut(id)
+            && worker.beat.is_some()
+            && !worker.gone
+            && !worker.asked
+            && worker.beat_due <= now
+        {
+            worker.asked = true;
+            worker.beat_due = now + limits::WORKER_SUSPECT;
+            self.out.push(Output::Ping(id.clone()));
+        }
     }
 
     /// A worker is taken for gone: its tasks go to others.
@@ -308,6 +328,7 @@ impl Core {
                     && worker.beat.as_ref().is_some_and(|last| last.boot == beat.boot)
                 {
                     worker.heard = self.now.at;
+                    worker.beat_due = self.now.at + limits::WORKER_SUSPECT;
                     worker.absolve();
                 }
             }

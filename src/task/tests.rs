@@ -140,6 +140,26 @@ fn a_mix_is_a_name_or_says_who_is_in_it() {
 }
 
 #[test]
+fn lists_are_as_long_as_is_promised_and_no_longer() {
+    let most = limits::TASK_MAX_LIST;
+    let roles = |count| (0..count).map(|at| format!("\"r{at}\"")).collect::<Vec<_>>().join(",");
+    let labels =
+        |count| (0..count).map(|at| format!("\"k{at}\":\"v\"")).collect::<Vec<_>>().join(",");
+    let read = |roles: String, labels: String| {
+        spec(&format!(
+            r#"{{"room":"42","sdk":"sim","pull":{{"roles":[{roles}]}},"labels":{{{labels}}}}}"#
+        ))
+    };
+    assert!(read(roles(most), labels(most)).is_ok());
+    for (roles, labels, field) in
+        [(roles(most + 1), labels(most), "pull.roles"), (roles(most), labels(most + 1), "labels")]
+    {
+        let error = read(roles, labels).unwrap_err().to_string();
+        assert!(error.contains(field) && error.contains(&format!("at most {most}")), "{error}");
+    }
+}
+
+#[test]
 fn bad_mixes_are_named() {
     let many: Vec<_> = (0..=limits::TASK_MAX_MIXES).map(|at| format!("\"m{at}\"")).collect();
     let roles: Vec<_> = (0..=limits::TASK_MAX_LIST).map(|at| format!("\"r{at}\"")).collect();

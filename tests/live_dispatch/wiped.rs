@@ -71,3 +71,17 @@ async fn rooms_outlive_the_store_that_knows_of_them() {
 async fn rooms_outlive_buckets_that_are_emptied() {
     rooms_go_on_after("PURGE", &STREAMS[..2]).await;
 }
+
+#[tokio::test]
+async fn events_are_kept_again_after_their_stream_was_deleted() {
+    let rig = Rig::start(&["d1"]).await;
+    order(&rig, "DELETE", "GATEWAY_EVENTS").await;
+    rig.submit(r#"{"id":"t","room":"r","sdk":"sim"}"#).await;
+    eventually("an event that is kept", SOON, async || {
+        let subject = "$JS.API.STREAM.INFO.GATEWAY_EVENTS";
+        let info = rig.link.ask_bytes(subject, "".into(), SOON).await.ok()?;
+        let info: serde_json::Value = serde_json::from_slice(&info).ok()?;
+        (info["state"]["messages"].as_u64()? >= 1).then_some(())
+    })
+    .await;
+}

@@ -78,7 +78,6 @@ impl World {
     }
 
     fn take(&mut self, at: usize, message: Message) {
-        let now = self.now;
         let node = &mut self.nodes[at];
         match message {
             Message::Wake(_) => {
@@ -96,18 +95,24 @@ impl World {
                 }
             }
             Message::Core(input) => {
-                let due = node.lease.deadline().is_some_and(|due| due <= node.now(now).at);
-                if due {
-                    self.lease(at, LeaseInput::Tick);
-                }
+                self.lease_first(at);
                 self.core(at, input);
             }
             Message::Lease(input) => {
+                self.lease_first(at);
                 if input != LeaseInput::Unknown {
                     self.core(at, Input::Heard);
                 }
                 self.lease(at, input);
             }
+        }
+    }
+
+    /// Whoever was paused stops leading before it does anything else.
+    fn lease_first(&mut self, at: usize) {
+        let node = &self.nodes[at];
+        if node.lease.deadline().is_some_and(|due| due <= node.now(self.now).at) {
+            self.lease(at, LeaseInput::Tick);
         }
     }
 

@@ -142,6 +142,37 @@ fn a_successor_that_fails_or_goes_ends_nothing() {
 }
 
 #[test]
+fn a_successor_that_goes_while_the_first_one_is_silent_is_followed_by_another() {
+    let mut stage = handing_over();
+    stage.handle(leaving("w1", 3, T1), 6_500);
+    for (seq, ms) in (0..).zip((6_000..=8_500).step_by(500)) {
+        stage.handle(alive("w3", seq, &[]), ms.max(6_500));
+    }
+    assert_eq!(stage.task("t1").worker, Some(worker("w2")), "who is silent gives nothing away");
+    // It is back in time, and says what it always said.
+    stage.handle(leaving("w1", 4, T1), 8_600);
+    stage.handle(alive("w3", 9, &[]), 8_700);
+    assert_eq!(stage.run_to(9_200), [take_over("w3", 3)]);
+}
+
+#[test]
+fn a_place_for_a_successor_that_comes_late_is_taken() {
+    let mut stage = handing_over();
+    for (seq, ms) in (3..).zip((5_500..=13_000).step_by(500)) {
+        // Its worker is silent for a moment when nobody else is there.
+        if !(9_000..11_000).contains(&ms) {
+            stage.handle(leaving("w1", seq, T1), ms);
+        }
+        let mut other = beat("w4", seq, &[]);
+        other.adapters.clear();
+        stage.handle(Input::Heartbeat(Box::new(other)), ms);
+    }
+    assert_eq!(stage.task("t1").worker, Some(worker("w2")));
+    let out = stage.handle(alive("w3", 0, &[]), 13_100);
+    assert!([out, stage.run_to(13_700)].concat().contains(&take_over("w3", 3)));
+}
+
+#[test]
 fn where_the_first_one_is_gone_the_next_one_goes_on_alone() {
     let mut stage = handing_over();
     // It has restarted: its session is no more.
@@ -175,6 +206,47 @@ fn the_end_of_the_room_is_the_end_of_the_task() {
     let out = stage.handle(done, 5_200);
     assert_eq!(stage.state("t1").0, TaskState::Done);
     assert!(out.contains(&revoke("w2", "t1", 2, "the task is done")), "{out:?}");
+}
+
+/// `w1` leaves and its session fails before that of `w2` is in the room.
+fn failed_before_the_next_one_came(fault: Fault) -> Stage {
+    let mut stage = handing_over();
+    stage.handle(alive("w2", 1, &[("t1", 2, SessionState::Starting)]), 5_100);
+    for (seq, ms) in [(3, 5_200), (4, 5_700)] {
+        let mut failed = beat("w1", seq, &[("t1", 1, SessionState::Failed)]);
+        failed.phase = WorkerPhase::LameDuck;
+        failed.sessions[0].fault = fault;
+        stage.handle(Input::Heartbeat(Box::new(failed)), ms);
+    }
+    assert_eq!(stage.state("t1"), (TaskState::Draining, Epoch(2)));
+    stage
+}
+
+#[test]
+fn who_fails_before_the_next_one_came_is_followed_by_it() {
+    for fault in [Fault::Task, Fault::Worker] {
+        let mut stage = failed_before_the_next_one_came(fault);
+        let goes_on_alone = stage.task("t1").from.is_none();
+        assert_eq!(goes_on_alone, fault.may_go_elsewhere());
+        stage.handle(alive("w2", 2, NEXT), 5_800);
+        assert_eq!(stage.state("t1"), (TaskState::Running, Epoch(2)));
+        assert_eq!(stage.task("t1").from, None);
+    }
+}
+
+#[test]
+fn where_both_fail_the_task_does_and_where_it_may_go_elsewhere_it_does_that() {
+    let fails = || alive("w2", 2, &[("t1", 2, SessionState::Failed)]);
+    let mut stage = failed_before_the_next_one_came(Fault::Task);
+    stage.handle(fails(), 5_800);
+    assert_eq!(stage.state("t1").0, TaskState::Failed);
+    let mut stage = failed_before_the_next_one_came(Fault::Worker);
+    stage.handle(alive("w3", 0, &[]), 5_710);
+    // It is the next one's that counts by now, and that one is not told of whose.
+    stage.handle(alive("w2", 2, &[]), 6_000);
+    stage.handle(alive("w2", 3, &[]), 6_600);
+    let out = stage.handle(alive("w2", 4, &[]), 7_100);
+    assert_eq!(stage.state("t1"), (TaskState::Assigned, Epoch(3)), "{out:?}");
 }
 
 #[test]
@@ -254,4 +326,29 @@ fn who_is_to_stay_after_all_gives_nothing_away() {
     assert_eq!(stage.handle(alive("w2", 0, &[]), 5_200), []);
     assert_eq!(stage.run_to(5_600), []);
     assert_eq!(stage.state("t1"), (TaskState::Running, Epoch(1)));
+}
+
+#[test]
+fn no_more_are_handed_over_at_a_time_than_may_start_however_slow_the_store_is() {
+    let more = 16;
+    let tasks: Vec<String> =
+        (0..limits::HANDOVERS_MAX + more).map(|number| format!("t{number}")).collect();
+    let mut stage = Stage::leader();
+    stage.handle(alive("w1", 0, &[]), 5_000);
+    for task in &tasks {
+        stage.handle(submit(task, task), 5_000);
+    }
+    let epoch = |task: &String| stage.state(task).1.0;
+    let run: Vec<_> =
+        tasks.iter().map(|it| (it.as_str(), epoch(it), SessionState::Running)).collect();
+    stage.handle(alive("w1", 1, &run), 5_010);
+    stage.handle(alive("w2", 0, &[]), 5_020);
+    stage.hold_rooms();
+    stage.handle(leaving("w1", 2, &run), 5_030);
+    assert_eq!(stage.held(), limits::HANDOVERS_MAX);
+    // Some claims are granted, and the next look sees them and the others.
+    stage.let_go(more, 5_040);
+    stage.handle(leaving("w1", 3, &run), 5_500);
+    let draining = tasks.iter().filter(|it| stage.state(it).0 == TaskState::Draining).count();
+    assert_eq!((draining, stage.held()), (more, limits::HANDOVERS_MAX - more));
 }

@@ -90,13 +90,54 @@ fn a_worker_whose_lease_is_renewed_is_not_gone_whatever_is_heard_of_it() {
     let mut stage = Stage::serving();
     stage.handle(alive("w2", 0, &[]), 6_400);
     for ms in (5_500..=12_000).step_by(500) {
-        assert_eq!(stage.handle(Input::Renewed(worker("w1")), ms), []);
+        let out = stage.handle(Input::Renewed(worker("w1")), ms);
+        assert!(out.iter().all(|it| *it == Output::Ping(worker("w1"))), "{out:?}");
+        let timed_out = Input::Ponged { worker: worker("w1"), answer: Err(NoAnswer::TimedOut) };
+        stage.handle(if out.is_empty() { Input::Heard } else { timed_out }, ms);
         stage.handle(alive("w2", ms, &[]), ms);
     }
     assert_eq!(stage.state("t1"), (TaskState::Running, Epoch(1)));
     // It is from then on that it is silent.
-    let pinged = [Output::Ping(worker("w1")), Output::Ping(worker("w2"))];
-    assert_eq!(stage.run_to(13_500), pinged);
+    assert_eq!(stage.run_to(14_999), [Output::Ping(worker("w1")), Output::Ping(worker("w2"))]);
+    stage.run_to(15_000);
+    assert_eq!(stage.state("t1").0, TaskState::Pending);
+}
+
+#[test]
+fn who_beats_too_much_to_be_read_is_asked_though_its_lease_is_renewed() {
+    let mut stage = Stage::leader();
+    stage.handle(alive("w1", 0, &[]), 5_000);
+    stage.handle(submit("t1", "42"), 5_001);
+    stage.handle(accepted("w1", "t1", 1), 5_002);
+    let mut pings = Vec::new();
+    for (seq, ms) in (1..).zip((5_500..=11_000).step_by(500)) {
+        for output in stage.handle(Input::Renewed(worker("w1")), ms) {
+            assert_eq!(output, Output::Ping(worker("w1")));
+            pings.push(ms);
+            let beat = Box::new(beat("w1", seq, &[("t1", 1, SessionState::Running)]));
+            stage.handle(Input::Ponged { worker: worker("w1"), answer: Ok(beat) }, ms);
+        }
+        if ms >= 6_500 {
+            assert_eq!(stage.state("t1"), (TaskState::Running, Epoch(1)));
+        }
+    }
+    assert_eq!(pings, [6_500, 8_000, 9_500, 11_000], "not more often than it must be");
+}
+
+#[test]
+fn a_create_that_never_took_place_leaves_nothing_to_be_told() {
+    let mut stage = Stage::new();
+    stage.lose_writes(true);
+    stage.hand(submit("t1", "42"), 0);
+    assert_eq!(refusal(&stage.run_to(3_000)).error, RefusalCode::Unavailable);
+    assert_eq!(stage.untold(), 1, "it may take place yet");
+    stage.lose_writes(false);
+    stage.run_to(20_000);
+    assert_eq!(stage.untold(), 0);
+    // The next one of that name is told of.
+    let out = stage.handle(submit("t1", "42"), 20_100);
+    assert_eq!(out, [submitted("t1", TaskState::Pending, 0, false)]);
+    assert_eq!(stage.untold(), 0);
 }
 
 #[test]

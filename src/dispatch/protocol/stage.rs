@@ -3,7 +3,7 @@
 //! words for what comes and goes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -23,6 +23,10 @@ pub(super) struct Stage {
     ms: u64,
     unix_ms: u64,
     hears: bool,
+    /// Writes of rooms that the store has not answered yet, where it holds them.
+    held: Option<VecDeque<Output>>,
+    /// Whether writes are lost on their way.
+    loses: bool,
 }
 
 impl Stage {
@@ -38,6 +42,8 @@ impl Stage {
             ms: 0,
             unix_ms: 0,
             hears: true,
+            held: None,
+            loses: false,
         };
         for shelf in [Shelf::Tasks, Shelf::Rooms] {
             stage.handle(Input::Watching(shelf), 0);
@@ -77,6 +83,12 @@ impl Stage {
         while !todo.is_empty() {
             let mut next = Vec::new();
             for output in todo {
+                if let (Some(held), Output::Put { record: Record::Room(_), .. }) =
+                    (&mut self.held, &output)
+                {
+                    held.push_back(output);
+                    continue;
+                }
                 match self.answer(&output) {
                     Some(input) => next.extend(self.core.handle(input, now)),
                     None => out.push(output),
@@ -88,9 +100,39 @@ impl Stage {
         out
     }
 
+    /// Whether writes are lost on their way from now on.
+    pub(super) fn lose_writes(&mut self, loses: bool) {
+        self.loses = loses;
+    }
+
+    /// From now on the store answers writes of rooms when it is told to.
+    pub(super) fn hold_rooms(&mut self) {
+        self.held = Some(VecDeque::new());
+    }
+
+    /// Writes of rooms that wait for their answer.
+    pub(super) fn held(&self) -> usize {
+        self.held.as_ref().map_or(0, VecDeque::len)
+    }
+
+    /// The store answers the first of them.
+    pub(super) fn let_go(&mut self, count: usize, ms: u64) {
+        for _ in 0..count {
+            let write = self.held.as_mut().and_then(VecDeque::pop_front).unwrap();
+            let answer = self.answer(&write).unwrap();
+            self.handle(answer, ms);
+        }
+    }
+
+    /// Entries of what is to be told of writes.
+    pub(super) fn untold(&self) -> usize {
+        self.core.events.len()
+    }
+
     fn answer(&mut self, output: &Output) -> Option<Input> {
         let found = |key: &Key| self.store.get(key).map_or(0, |(_, revision)| *revision);
         let (key, outcome) = match output {
+            Output::Put { record, .. } if self.loses => (record.key(), Outcome::Unknown),
             Output::Put { record, expected } => {
                 let key = record.key();
                 if found(&key) == *expected {

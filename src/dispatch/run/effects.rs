@@ -5,10 +5,10 @@ use std::{
     future::Future,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use super::{
     Message,
@@ -34,6 +34,8 @@ const LEASE_OP: Duration = Duration::from_millis(1_000);
 /// Loops that keep events. One task's events go through one of them, so they
 /// stay in order.
 const EVENT_LOOPS: usize = 8;
+/// How often at most the events' stream is looked for where one is not kept.
+const EVENTS_LOOK: Duration = Duration::from_secs(1);
 
 /// What the loop has hands on.
 #[derive(Debug)]
@@ -259,9 +261,24 @@ fn no_answer(error: &AskError) -> NoAnswer {
     }
 }
 
+/// Makes the events' stream anew where it is gone. Whoever comes meanwhile waits
+/// for that.
+async fn look_for_events(store: &Store, looked: &Mutex<Option<Instant>>) {
+    let mut looked = looked.lock().await;
+    if looked.is_some_and(|at| at.elapsed() < EVENTS_LOOK) {
+        return;
+    }
+    if let Err(error) = store.ensure_events().await {
+        tracing::warn!(%error, "events are not kept");
+    }
+    *looked = Some(Instant::now());
+}
+
 /// Starts the loops that keep events; they end with the senders.
 pub(super) fn keep_events(store: &Store) -> Vec<mpsc::Sender<TaskEvent>> {
+    let looked = Arc::new(Mutex::new(None));
     let start = |_| {
+        let looked = looked.clone();
         let (events, mut queue) = mpsc::channel::<TaskEvent>(limits::CONTROL_CAPACITY);
         let store = store.clone();
         tokio::spawn(async move {
@@ -271,6 +288,7 @@ pub(super) fn keep_events(store: &Store) -> Vec<mpsc::Sender<TaskEvent>> {
                 let once = format!("{task}.{epoch}.{state}.{time_ms}");
                 let mut kept = store.append(&event, &once).await;
                 if kept.is_err() {
+                    look_for_events(&store, &looked).await;
                     kept = store.append(&event, &once).await;
                 }
                 if let Err(error) = kept {

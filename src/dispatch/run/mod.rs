@@ -179,28 +179,22 @@ impl Shell {
     }
 
     fn take(&mut self, message: Message) {
-        match message {
-            // Whoever was paused stops leading before it does anything else.
-            Message::Core(input) => {
-                if self.lease.deadline().is_some_and(|due| due <= Instant::now()) {
-                    self.lease(LeaseInput::Tick);
-                }
-                self.core(input);
+        let is_due = self.lease.deadline().is_some_and(|due| due <= Instant::now());
+        for turn in turns(message, is_due).into_iter().flatten() {
+            match turn {
+                Turn::Core(input) => self.core(input),
+                Turn::Lease(input) => self.lease(input),
+                Turn::Told => self.told(),
             }
-            Message::Lease(input) => {
-                if input != LeaseInput::Unknown {
-                    self.core(Input::Heard);
-                }
-                self.lease(input);
-            }
-            Message::Told => {
-                self.told += 1;
-                if self.told == 2 {
-                    let (id, url) = (&self.settings.id, self.hands.link.url());
-                    tracing::info!(%id, %url, "ready");
-                }
-            }
-            Message::Closed => (),
+        }
+    }
+
+    /// A watch has told all that is there.
+    fn told(&mut self) {
+        self.told += 1;
+        if self.told == 2 {
+            let (id, url) = (&self.settings.id, self.hands.link.url());
+            tracing::info!(%id, %url, "ready");
         }
     }
 
@@ -338,6 +332,54 @@ impl Shell {
     }
 }
 
+/// What is handed in for a message, and to whom.
+#[derive(Debug)]
+enum Turn {
+    Core(Input),
+    Lease(LeaseInput),
+    Told,
+}
+
+/// What is handed in for a message, in this order. Where something about the
+/// lease is due, that comes first: whoever was paused stops leading before it
+/// does anything else, whatever woke it.
+fn turns(message: Message, is_due: bool) -> [Option<Turn>; 3] {
+    let first = is_due.then_some(Turn::Lease(LeaseInput::Tick));
+    match message {
+        Message::Core(input) => [first, Some(Turn::Core(input)), None],
+        Message::Lease(input) => {
+            let heard = (input != LeaseInput::Unknown).then_some(Turn::Core(Input::Heard));
+            [first, heard, Some(Turn::Lease(input))]
+        }
+        Message::Told => [Some(Turn::Told), None, None],
+        Message::Closed => [None, None, None],
+    }
+}
+
 fn refuse(request: Request, refusal: Refusal) {
     tokio::spawn(async move { request.refuse(&refusal).await });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_was_paused_looks_at_its_lease_before_anything_else() {
+        for message in [
+            Message::Core(Input::Heard),
+            Message::Lease(LeaseInput::Written(1)),
+            Message::Lease(LeaseInput::Unknown),
+        ] {
+            let turns: Vec<_> = turns(message, true).into_iter().flatten().collect();
+            assert!(matches!(turns[0], Turn::Lease(LeaseInput::Tick)), "{turns:?}");
+            assert!(turns.len() > 1, "{turns:?}");
+        }
+        let answered = turns(Message::Lease(LeaseInput::Written(1)), false);
+        let expected = matches!(
+            answered,
+            [None, Some(Turn::Core(Input::Heard)), Some(Turn::Lease(LeaseInput::Written(1)))]
+        );
+        assert!(expected, "{answered:?}");
+    }
 }

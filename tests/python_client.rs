@@ -88,6 +88,8 @@ async fn a_recogniser_behind_it_hears_the_room_sample_for_sample() {
         worker.ramps(&r, &[ann.clone(), track("bob")], 1..BATCHES).await;
         let last = BATCHES;
         proxy.lose_nothing();
+        // The last batch is lost, and no later one shows it.
+        proxy.lose(Direction::Down, "audio.live.r.ann", Loss::Nth([1].into()));
         worker
             .link
             .publish_bytes("audio.live.r.ann".to_owned(), b"garbage".as_slice().into())

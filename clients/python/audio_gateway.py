@@ -25,6 +25,7 @@ NACK_MAX_RANGES, NACK_MAX_BATCHES, AUDIO, FLAG_LAST = 16, 64, 0, 4
 # While a room is handed over: silence after which the old worker is not waited for, the
 # longest wait, and how long after flag 4 a track may go on under another epoch.
 SILENT_S, HANDOVER_S, ENDED_S = 0.4, 1.0, 0.6
+TAIL_S = 0.5  # silence after which the last batch may be what was lost
 # What a worker keeps to begin with, and how long that may hold up what is live.
 RING_S, PREROLL_WAIT_S = 10.0, 3.0
 MISSING = {3, 4, 5, 7}  # absent, lost, stalled, dropped: another worker may have it
@@ -108,7 +109,9 @@ def decode(track: str, payload: bytes) -> Batch:
         audio = sum(count for state, count in m["runs"] if state == AUDIO)
         if not 1 <= n <= BATCH_MAX_SLOTS or n != sum(count for _, count in m["runs"]):
             raise ValueError("runs that do not add up")
-        if len(bytes(m["pcm"])) != audio * (rate // SLOTS_PER_S) * 2 * ch:
+        if not isinstance(m["pcm"], bytes):
+            raise ValueError("pcm that is no bytes")
+        if len(m["pcm"]) != audio * (rate // SLOTS_PER_S) * 2 * ch:
             raise ValueError("pcm of another length")
         return Batch(track, *(m[name] for name in names))
     except (KeyError, TypeError, AttributeError, msgpack.UnpackException) as error:
@@ -121,13 +124,14 @@ class Order:
     def __init__(self, name: str, epoch: int, first: int, now: float) -> None:
         self.name, self.epoch, self.next, self.top = name, epoch, first, first
         self.heard, self.asking, self.probe_at, self.reach = now, False, now, 0
+        self.tail = True  # whether the last of it may be what was lost
         self.held: dict[int, Batch] = {}
         self.missing: dict[int, list[float]] = {}  # seq: [missing since, not asked before]
         self.gone: dict[int, tuple[int, str]] = {}  # seq: (one after the last, why)
 
     def insert(self, batch: Batch, now: float) -> None:
         """Takes in a batch, live or sent again."""
-        seq, self.heard = batch.seq, now
+        seq, self.heard, self.tail = batch.seq, now, not batch.flags & FLAG_LAST
         self.reach = max(self.reach, batch.pos + batch.slots * batch.rate // SLOTS_PER_S)
         if seq >= self.next + HELD_MAX:
             self.give_up(list(self.missing), "overflow")
@@ -153,8 +157,8 @@ class Order:
         return [seq for seq, (since, _) in self.missing.items() if now - since > deadline]
 
     def ask(self, now: float, leaves: bool) -> list[list[int]]:
-        """Ranges to ask for now; they count as asked for. Of a worker that leaves also what
-        it said last: a hole at its end is seen by nothing else."""
+        """Ranges to ask for now; they count as asked for. Of a worker that leaves, or that has
+        gone silent, also what it said last: a hole at its end is seen by nothing else."""
         ranges: list[list[int]] = []
         due = sorted(seq for seq, (_, after) in self.missing.items() if after <= now)
         for seq in due[:NACK_MAX_BATCHES]:
@@ -168,6 +172,9 @@ class Order:
         if leaves and not ranges and now >= self.probe_at:
             self.probe_at = now + RETRY_S
             return [[self.top, NACK_MAX_BATCHES]]
+        if self.tail and not ranges and now - self.heard > TAIL_S:
+            self.tail = False  # once; the worker says "unknown" where it said no more
+            return [[self.top, 1]]
         return ranges
 
     def take(self) -> Heard | None:

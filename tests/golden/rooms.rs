@@ -103,14 +103,15 @@ fn nack_reply_unknown() {
 fn nack_reply_bad_request() {
     let bad = NackReply {
         held: None,
-        message: "ranges: use at most 16".into(),
+        message: "use 1 to 16 ranges".into(),
+        epoch: Epoch(0),
         ..answer(NackStatus::BadRequest)
     };
     golden(
         &bad,
         concat!(
-            r#"{"status":"bad_request","epoch":3,"missing":[],"retry_after_ms":0,"#,
-            r#""message":"ranges: use at most 16"}"#
+            r#"{"status":"bad_request","epoch":0,"missing":[],"retry_after_ms":0,"#,
+            r#""message":"use 1 to 16 ranges"}"#
         ),
     );
 }

@@ -5,8 +5,8 @@
     asr_feed.py 42 --track user-0 --task sim > user-0.pcm
 
 What is missing is zeros of the right length, so that time in the recogniser's
-words is time in the room; each gap is told on stderr. Ends with the track; where
-its room goes to another worker, it goes on.
+words is time in the room; each gap is told on stderr. Ends with the track, or 15 s
+after it was closed; where its room goes to another worker, it goes on.
 """
 
 import argparse
@@ -22,6 +22,8 @@ from audio_gateway import ENDED_S, FLAG_LAST, Batch, Gap, Gateway  # noqa: E402
 
 # A jump beyond this is another conversation, not a pause.
 FILL_MAX_S = 600
+# A track that said nothing for so long was closed: it is heard of every 200 ms.
+QUIET_S = 15
 
 
 async def feed(args: argparse.Namespace) -> None:
@@ -32,7 +34,7 @@ async def feed(args: argparse.Namespace) -> None:
     track, end, over, room = args.track, None, None, aiter(listener)
     while True:
         try:
-            left = None if over is None else over - time.monotonic()
+            left = None if over is None else max(0.0, over - time.monotonic())
             heard = await asyncio.wait_for(anext(room), left)
         except TimeoutError:
             break
@@ -48,7 +50,8 @@ async def feed(args: argparse.Namespace) -> None:
             samples = heard.samples()
             await write(samples)
             end = heard.pos + len(samples) // (2 * heard.ch)
-            over = time.monotonic() + ENDED_S if heard.flags & FLAG_LAST else None
+            ends = heard.flags & FLAG_LAST
+            over = time.monotonic() + (ENDED_S if ends else QUIET_S + args.deadline)
     await listener.close()
     await gateway.nc.close()
 

@@ -88,13 +88,13 @@ async fn a_recogniser_behind_it_hears_the_room_sample_for_sample() {
         worker.ramps(&r, &[ann.clone(), track("bob")], 1..BATCHES).await;
         let last = BATCHES;
         proxy.lose_nothing();
-        // The last batch is lost, and no later one shows it.
-        proxy.lose(Direction::Down, "audio.live.r.ann", Loss::Nth([1].into()));
         worker
             .link
             .publish_bytes("audio.live.r.ann".to_owned(), b"garbage".as_slice().into())
             .await
             .unwrap();
+        // The last batch is lost, and no later one shows it.
+        proxy.lose(Direction::Down, "audio.live.r.ann", Loss::Share { share: 1.0, seed: 5 });
         worker.say(&r, &ann, 1, last, batch(1, last, FLAG_LAST)).await;
     };
     let listen = within("end of the track", PATIENCE, out.read_to_end(&mut pcm));

@@ -424,6 +424,7 @@ async fn next_of(past: &mut Option<Reading>) -> Option<(Recorded, bool)> {
     }
 }
 
+/// The next deadline of the ears, one branch beside what they listen to.
 async fn until(due: Option<tokio::time::Instant>) {
     match due {
         Some(due) => sleep_until(due).await,

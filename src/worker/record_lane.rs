@@ -72,6 +72,7 @@ pub(super) async fn run(
     }
 }
 
+/// The lane's next deadline, one branch beside what it listens to.
 async fn until(due: Option<tokio::time::Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,

@@ -197,6 +197,8 @@ pub async fn run(options: Options, mut phases: Phases) -> Result<(), RunError> {
                 retirement = Some(Retirement::new(drain_timeout, rooms, Instant::now()));
                 Input::Retire
             }
+            // No wait for an event but the event: the core's next deadline, while all
+            // else is listened to.
             () = tokio::time::sleep_until(due.into()) => Input::Tick,
         };
         owner.handle(input);

@@ -19,7 +19,8 @@ use tokio::time::sleep;
 
 /// How long programs may take to leave when asked to.
 const LEAVE: Duration = Duration::from_secs(3);
-/// How often it is looked whether a process has ended.
+/// How often it is looked whether a process has ended. Those that are not
+/// our children tell nobody.
 const LOOK: Duration = Duration::from_millis(10);
 /// Lines of a log that are shown where a program failed.
 const TAIL: usize = 8;

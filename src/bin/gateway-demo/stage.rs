@@ -20,7 +20,8 @@ use crate::children::Program;
 
 /// How long a program may take to be ready, on a busy machine.
 const READY: Duration = Duration::from_secs(20);
-/// How often it is looked whether something is ready.
+/// How often it is looked whether something is ready: it is asked, and tells
+/// nothing by itself.
 const LOOK: Duration = Duration::from_millis(25);
 
 /// Everything that runs. Dropping it kills it.

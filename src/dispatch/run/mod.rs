@@ -158,6 +158,7 @@ impl Shell {
             let due = due.unwrap_or_else(|| Instant::now() + limits::HEARTBEAT);
             tokio::select! {
                 () = phases.reached(Phase::LameDuck) => break,
+                // No wait for an event but the event: the next deadline of core or lease.
                 () = tokio::time::sleep_until(due.into()) => self.tick(),
                 message = inbox.recv() => match message {
                     Some(Message::Closed) | None => {
@@ -322,6 +323,7 @@ impl Shell {
         while !(self.lease.is_idle() && self.callers.is_empty()) {
             tokio::select! {
                 () = phases.reached(Phase::Stop) => return,
+                // The bound of waiting for the answers that are still due.
                 () = tokio::time::sleep_until(end.into()) => return,
                 message = inbox.recv() => match message {
                     Some(message) => self.take(message),

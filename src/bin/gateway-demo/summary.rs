@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use audio_gateway::{
-    client::WavReport,
+    client::{WavGap, WavReport},
     limits::{FRAME_BYTES, FRAME_SAMPLES, SAMPLE_RATE},
 };
 use comfy_table::{Attribute, Cell, CellAlignment, Table, presets};
@@ -147,30 +147,77 @@ fn compare(file: &WavReport, source: &Source) -> Result<Counts> {
         .with_context(|| format!("cannot read {}", file.file.display()))?;
     let pcm: Vec<u8> =
         wav.samples::<i16>().flat_map(|sample| sample.unwrap_or_default().to_le_bytes()).collect();
-    let mut checker = Checker::new(source.clone());
-    let mut gaps = file.gaps.iter().peekable();
-    let mut until = 0;
-    let mut frames: Vec<&[u8]> = pcm.chunks_exact(FRAME_BYTES).collect();
+    Ok(hear(&pcm, &file.gaps, source))
+}
+
+/// Hears a file frame by frame. Behind a gap they begin where it ends, which may be
+/// anywhere: whoever serves the room next has a clock of its own.
+fn hear(pcm: &[u8], gaps: &[WavGap], source: &Source) -> Counts {
     // A track that ends says so with a slot that is absent, if nothing else waits.
-    frames.pop_if(|last| last.iter().all(|byte| *byte == 0));
-    for (index, frame) in frames.into_iter().enumerate() {
-        let at = (index * FRAME_SAMPLES) as u64;
-        while let Some(gap) = gaps.next_if(|gap| gap.at <= at) {
-            if gap.reason == "epoch" {
-                checker.epoch();
-            } else {
-                checker.gap();
-            }
-            let filled = if gap.filled { gap.samples.unwrap_or(0) } else { 0 };
-            until = until.max(gap.at + filled);
-        }
-        if at >= until {
+    let pcm = match pcm.split_last_chunk::<FRAME_BYTES>() {
+        Some((rest, last)) if last.iter().all(|byte| *byte == 0) => rest,
+        _ => pcm,
+    };
+    let sample = FRAME_BYTES / FRAME_SAMPLES;
+    let place =
+        |at: u64| pcm.len().min(usize::try_from(at).unwrap_or(usize::MAX).saturating_mul(sample));
+    let mut checker = Checker::new(source.clone());
+    let mut begin = 0;
+    for gap in gaps.iter().map(Some).chain([None]) {
+        let end = gap.map_or(pcm.len(), |gap| place(gap.at));
+        let frames = pcm.get(place(begin)..end).unwrap_or_default().chunks_exact(FRAME_BYTES);
+        for (at, frame) in (begin..).step_by(FRAME_SAMPLES).zip(frames) {
             checker.frame(at, Some(frame));
         }
+        let Some(gap) = gap else { break };
+        if gap.reason == "epoch" {
+            checker.epoch();
+        } else {
+            checker.gap();
+        }
+        begin = gap.at + gap.samples.filter(|_| gap.filled).unwrap_or(0);
     }
-    Ok(checker.counts())
+    checker.counts()
 }
 
 fn seconds(time: Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gap(at: u64, samples: u64, reason: &'static str) -> WavGap {
+        WavGap { at, samples: Some(samples), filled: true, reason, batches: 0 }
+    }
+
+    /// Four frames, a gap that ends between two frames of the file, four frames of
+    /// a source that begins anew, and the slot with which the track ends.
+    fn file(source: &[u8], samples: usize) -> Vec<u8> {
+        let played = &source[..4 * FRAME_BYTES];
+        [played, &vec![0; 2 * samples], played, &[0; FRAME_BYTES]].concat()
+    }
+
+    #[test]
+    fn behind_a_gap_frames_begin_where_it_ends() {
+        let pcm: Vec<u8> = (1..=8 * FRAME_SAMPLES as i16).flat_map(i16::to_le_bytes).collect();
+        let source = Source::new(pcm.clone(), true);
+        for samples in [FRAME_SAMPLES, 463, 24_143] {
+            let gaps = [gap(4 * FRAME_SAMPLES as u64, samples as u64, "epoch")];
+            let counts = hear(&file(&pcm, samples), &gaps, &source);
+            assert_eq!(counts, Counts { exact: 8, wrong: 0 }, "{samples}");
+        }
+    }
+
+    #[test]
+    fn a_sample_that_was_changed_shows_behind_a_gap_as_well() {
+        let pcm: Vec<u8> = (1..=8 * FRAME_SAMPLES as i16).flat_map(i16::to_le_bytes).collect();
+        let source = Source::new(pcm.clone(), true);
+        let mut file = file(&pcm, 463);
+        let last = file.len() - FRAME_BYTES - 2;
+        file[last] ^= 1;
+        let gaps = [gap(4 * FRAME_SAMPLES as u64, 463, "epoch")];
+        assert_eq!(hear(&file, &gaps, &source), Counts { exact: 7, wrong: 1 });
+    }
 }

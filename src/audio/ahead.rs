@@ -2,6 +2,9 @@
 //! finds each of them out of the caches, and would wait for one line of it after
 //! the other; asked for together, they come together.
 
+/// Rooms, or batches, whose memory is asked for together: as many loads as a core
+/// has under way.
+pub const AHEAD: usize = 8;
 /// Bytes that come at once.
 #[cfg(target_arch = "x86_64")]
 const LINE: usize = 64;

@@ -29,7 +29,7 @@ mod track;
 mod wire;
 mod writer;
 
-pub use ahead::{ask_for, ask_for_slice};
+pub use ahead::{AHEAD, ask_for, ask_for_slice};
 pub use batch::{Batch, BatchError, BatchView, Slot};
 pub use drift::Drift;
 pub use fill::{Fill, Filler, Piece, Sound};

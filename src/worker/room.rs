@@ -378,7 +378,7 @@ impl Room {
             track.muted = false;
             track.writer.absent(None);
         }
-        self.people.lose_sight(now);
+        self.people.lose_sight();
     }
 
     /// The adapter must leave; what it says from now on counts no more.

@@ -11,15 +11,12 @@ use rustc_hash::FxHashMap;
 
 use super::core::SessionKey;
 use crate::{
-    audio::Ring,
+    audio::{AHEAD, Ring},
     id::{RoomId, TrackId},
     limits,
     task::Epoch,
 };
 
-/// Batches whose memory is asked for at once: as many loads as a core has under
-/// way.
-const AHEAD: usize = 8;
 /// The number of the first track of a room; most have no other.
 const FIRST: u32 = 1;
 

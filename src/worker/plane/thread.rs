@@ -16,7 +16,7 @@ use super::{
     wheel::{SLOT_US, Wheel},
 };
 use crate::{
-    audio::ask_for,
+    audio::{AHEAD, ask_for},
     bus::{
         Address,
         messages::{NackStatus, RoomEvent},
@@ -37,9 +37,6 @@ use crate::{
 /// Phases that rooms are given, of the longest period: what they begin with, so
 /// that they do not all have a batch at once.
 const PHASES: usize = (limits::HEARTBEAT_TRACK.as_micros() as usize) / (SLOT_US as usize);
-/// Rooms whose memory is asked for at once: as many loads as a core has under
-/// way.
-const AHEAD: usize = 8;
 /// Commands that are worked off before the sweeps have their turn again.
 const COMMANDS_AT_ONCE: usize = 64;
 /// How often things are put in order and figures are published.

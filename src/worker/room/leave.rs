@@ -16,8 +16,8 @@ pub(super) struct People {
     here: BTreeMap<String, (String, String)>,
     /// Since when somebody is not there.
     left: BTreeMap<String, i64>,
-    /// Since when the adapter is gone that said so: nobody knows who is there.
-    unknown: Option<i64>,
+    /// The adapter is gone that said so: nobody knows who is there.
+    unknown: bool,
 }
 
 impl People {
@@ -27,13 +27,13 @@ impl People {
     }
 
     /// The adapter is gone.
-    pub(super) fn lose_sight(&mut self, now: i64) {
-        self.unknown.get_or_insert(now);
+    pub(super) fn lose_sight(&mut self) {
+        self.unknown = true;
     }
 
     /// The next adapter is in the room, since a moment, and says who is there.
     pub(super) fn look_again(&mut self, since: i64) {
-        if self.unknown.take().is_some() {
+        if std::mem::take(&mut self.unknown) {
             for user in self.here.keys() {
                 self.left.entry(user.clone()).or_insert(since);
             }
@@ -103,7 +103,7 @@ impl Room {
     pub(super) fn tell_who_left(&mut self, now: i64, gone: impl Fn(i64) -> bool, fx: &mut Effects) {
         let left = &mut self.people.left;
         // Until the next adapter has joined nobody is known to be away.
-        if left.is_empty() || self.people.unknown.is_some() {
+        if left.is_empty() || self.people.unknown {
             return;
         }
         for (user, at) in left.extract_if(.., |_, since| gone(*since)).collect::<Vec<_>>() {

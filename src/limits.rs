@@ -117,6 +117,9 @@ pub const SERVER_MIN: (u64, u64, u64) = (2, 11, 0);
 /// Delay between attempts to reach the server again. The client library's own
 /// back-off grows to 4 s, an audible hole.
 pub const RECONNECT_DELAY: Duration = Duration::from_millis(200);
+/// How long a worker whose server is back keeps what it made meanwhile: listeners
+/// were cut off as well, and try again every [`RECONNECT_DELAY`].
+pub const LISTENERS_BACK: Duration = Duration::from_millis(300);
 /// Copies of a bucket in a cluster: one server may go, and two still agree.
 pub const REPLICAS: usize = 3;
 /// How long the servers of a cluster may take to agree after they were started:

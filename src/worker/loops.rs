@@ -74,13 +74,29 @@ pub(super) async fn speak(link: Link, mut queue: mpsc::Receiver<Say>) {
 /// Publishes batches. Waits while the server is away; the queue fills up
 /// meanwhile, and the audio thread goes on without it.
 pub(super) async fn publish(link: Link, mut parcels: Parcels) {
+    let mut health = link.health();
     while let Some(parcel) = parcels.next().await {
+        listeners_are_back(&mut health).await;
         for (to, payload) in parcel {
             if let Err(error) = link.publish_at(&to, payload).await {
                 tracing::warn!(%error, "a batch was not published");
             }
             parcels.done(1);
         }
+    }
+}
+
+/// Waits while the server is away, and then until it has been back for as long as
+/// listeners need to be back as well: what came earlier, each of them would have
+/// to ask for again.
+async fn listeners_are_back(health: &mut watch::Receiver<bool>) {
+    while !*health.borrow_and_update() {
+        if health.wait_for(|healthy| *healthy).await.is_err() {
+            return; // the connection is closed, as publishing will say
+        }
+        // Unless it goes away again meanwhile.
+        let gone = health.wait_for(|healthy| !healthy);
+        let _ = tokio::time::timeout(limits::LISTENERS_BACK, gone).await;
     }
 }
 
@@ -154,5 +170,61 @@ pub(super) async fn hear_nacks(
         // A full queue drops it: whoever asked asks again.
         let _ =
             plane.try_send(Command::Nack(Box::new(Asked { room, track, payload, reply, came })));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{Instant, sleep_until};
+
+    use super::*;
+
+    /// When what is made every 100 ms goes out, in ms, where the server comes and
+    /// goes at these times.
+    async fn published(changes: &[(u64, bool)]) -> Vec<u64> {
+        let (tell, mut health) = watch::channel(true);
+        let (begin, mut out) = (Instant::now(), Vec::new());
+        let at = |ms| begin + Duration::from_millis(ms);
+        let saying = async {
+            for &(when, healthy) in changes {
+                sleep_until(at(when)).await;
+                tell.send_replace(healthy);
+            }
+        };
+        let publishing = async {
+            for made in (50..2_000).step_by(100) {
+                sleep_until(at(made)).await;
+                listeners_are_back(&mut health).await;
+                out.push(begin.elapsed().as_millis() as u64);
+            }
+        };
+        tokio::join!(saying, publishing);
+        out
+    }
+
+    /// Of those that are made in time, what is held up until then.
+    fn held(from: u64, until: u64) -> Vec<u64> {
+        let made = (50..2_000).step_by(100);
+        made.map(|made| if made < from { made } else { made.max(until) }).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_outage_held_up_goes_out_once_listeners_are_back_too() {
+        let back = limits::LISTENERS_BACK.as_millis() as u64;
+        assert_eq!(published(&[]).await, held(0, 0));
+        let once = [(500, false), (1_000, true)];
+        assert_eq!(published(&once).await, held(500, 1_000 + back));
+        // It comes for a moment before it is back for good.
+        let twice = [(500, false), (800, true), (900, false), (1_200, true)];
+        assert_eq!(published(&twice).await, held(500, 1_200 + back));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_connection_holds_nothing_up() {
+        let (tell, mut health) = watch::channel(false);
+        drop(tell);
+        listeners_are_back(&mut health).await;
     }
 }

@@ -132,6 +132,8 @@ impl Format {
     /// Samples in a duration, rounded down.
     #[must_use]
     pub fn samples(self, time: std::time::Duration) -> u64 {
-        u64::try_from(time.as_micros() * u128::from(self.rate) / 1_000_000).unwrap_or(u64::MAX)
+        let rate = u64::from(self.rate);
+        let part = u64::from(time.subsec_micros()) * rate / 1_000_000;
+        time.as_secs().saturating_mul(rate).saturating_add(part)
     }
 }

@@ -151,6 +151,37 @@ impl Pending {
         }
     }
 
+    /// Adds slots, each a piece of samples. Does nothing and answers false where
+    /// the pieces are no slots, or too many.
+    pub(super) fn extend_slots<'a>(
+        &mut self,
+        pieces: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
+    ) -> bool {
+        let slot_bytes = self.format.slot_bytes();
+        let fits = self.partial() == 0
+            && self.audio_slots + pieces.len() <= WRITER_MAX_SLOTS
+            && pieces.clone().all(|piece| piece.len() == slot_bytes);
+        if !fits {
+            return false;
+        }
+        self.pcm.reserve(pieces.len() * slot_bytes);
+        let mut run = (SlotState::Audio, 0);
+        for piece in pieces {
+            let state = if is_zero(piece) { SlotState::Silence } else { SlotState::Audio };
+            if state.is_audio() {
+                self.audio_slots += 1;
+                self.pcm.extend_from_slice(piece);
+            }
+            if state != run.0 {
+                self.stretch(run.0, run.1);
+                run = (state, 0);
+            }
+            run.1 += 1;
+        }
+        self.stretch(run.0, run.1);
+        true
+    }
+
     /// Decides what the slot that was just completed is.
     fn settle(&mut self) {
         let start = self.pcm.len() - self.format.slot_bytes();

@@ -94,6 +94,17 @@ impl Line {
         self.media = if kept.is_empty() { media + samples } else { self.end() };
     }
 
+    /// Pieces that follow on what was placed and said just before: `media` is within
+    /// [`PTS_TOLERANCE`] of where they belong, so they need no place of their own.
+    pub(super) fn say_all<'a>(&mut self, pieces: impl ExactSizeIterator<Item = &'a [u8]> + Clone) {
+        let quick = self.between == SlotState::Stalled && self.end() == self.media();
+        if quick && self.pending.extend_slots(pieces.clone()) {
+            self.media = self.end();
+        } else {
+            pieces.for_each(|pcm| self.say(pcm));
+        }
+    }
+
     /// Time of which nothing is said is something else from here on.
     pub(super) fn turn(&mut self, state: SlotState) {
         let late = self.end() > self.media();

@@ -122,7 +122,7 @@ impl Timeline {
     /// captured in the future, and one pipe does not bring tracks so far apart.
     pub fn observe(&mut self, pts: i64, wall: i64) -> i64 {
         let mut position = self.position(pts);
-        let ahead = position.saturating_sub(wall) > self.samples(GAP_MAX);
+        let ahead = self.is_ahead(position, wall);
         let back = self.latest_pts.saturating_sub(pts) > GAP_MAX.as_micros() as i64;
         if ahead || back {
             *self = match self.unix {
@@ -135,6 +135,13 @@ impl Timeline {
         self.heard_at = wall;
         self.drift.heard(position, wall);
         position
+    }
+
+    /// Whether a position is so far ahead of the wall that the clock must have
+    /// stepped, whatever came before.
+    #[must_use]
+    pub fn is_ahead(&self, position: i64, wall: i64) -> bool {
+        position.saturating_sub(wall) > self.samples(GAP_MAX)
     }
 
     /// Whether a timestamp shows that the clock has stepped: `due` is where the
@@ -236,6 +243,7 @@ impl Timeline {
 
     fn samples(&self, time: std::time::Duration) -> i64 {
         // Limits are seconds, rates below 100 kHz.
-        (time.as_millis() * u128::from(self.rate) / 1_000) as i64
+        (time.as_secs() * u64::from(self.rate)) as i64
+            + i64::from(time.subsec_millis()) * i64::from(self.rate) / 1_000
     }
 }

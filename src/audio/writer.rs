@@ -77,6 +77,12 @@ impl TrackWriter {
         }
     }
 
+    /// Samples that follow on those of the last [`TrackWriter::audio`] by their
+    /// timestamps, in pieces.
+    pub fn go_on<'a>(&mut self, pieces: impl ExactSizeIterator<Item = &'a [u8]> + Clone) {
+        self.line.say_all(pieces);
+    }
+
     /// A slot whose place is exact to the sample, as those of a mix are; `pcm`
     /// has its samples where it is audio.
     pub fn slot(&mut self, pos: u64, state: SlotState, pcm: &[u8]) {

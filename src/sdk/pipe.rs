@@ -32,6 +32,7 @@ mod encode;
 mod from_adapter;
 mod header;
 mod payload;
+mod sounds;
 mod to_adapter;
 
 pub use decode::{Counters, Decoder};
@@ -39,6 +40,7 @@ pub use encode::{EncodeError, Encoder, Message};
 pub use from_adapter::FromAdapter;
 pub use header::{Frame, HEADER_BYTES, Header, Kind, MAGIC, MUST_UNDERSTAND, VERSION};
 pub use payload::{Audio, Hello, Join, MediaClock, Participant, Refusal, Stats, Track, Welcome};
+pub use sounds::Sounds;
 pub use to_adapter::ToAdapter;
 
 /// The protocol number in HELLO and WELCOME.

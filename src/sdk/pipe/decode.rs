@@ -10,6 +10,7 @@ use serde::de::IgnoredAny;
 use super::{
     AUDIO_STEP,
     header::{Frame, HEADER_BYTES, Header, Kind, MAGIC, MUST_UNDERSTAND},
+    sounds::Sounds,
 };
 use crate::limits::{PIPE_AUDIO_MAX, PIPE_CONTROL_MAX};
 
@@ -108,6 +109,23 @@ impl Decoder {
                 }
             }
         }
+    }
+
+    /// The whole frames at the beginning of `input` that go on where a frame of
+    /// sound ended, which came out just before: they differ from it in what was
+    /// counted and in their time alone. `input` moves on past them.
+    #[inline]
+    pub fn sounds<'i>(&mut self, before: &Header, input: &mut &'i [u8]) -> Sounds<'i> {
+        // What is held comes first.
+        let from = if self.held() > 0 { &[] } else { *input };
+        let sounds = Sounds::after(before, from);
+        let count = sounds.len();
+        *input = &input[sounds.bytes()..];
+        self.counters.frames += count as u64;
+        if count > 0 {
+            self.next_seq = self.next_seq.map(|next| next.wrapping_add(count as u32));
+        }
+        sounds
     }
 
     /// The pipe has ended: what is held will never be a frame.

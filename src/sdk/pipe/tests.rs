@@ -99,6 +99,58 @@ fn any_cut_of_the_reads_gives_the_same_messages() {
 }
 
 #[test]
+fn frames_in_a_row_are_what_they_are_one_by_one() {
+    let short = |pts| FromAdapter::Audio(Audio { stream: 1, pts, pcm: &PCM[..320] });
+    let messages = [
+        audio(1, 0),
+        audio(1, 20_000),
+        audio(1, 40_000),
+        audio(2, 60_000), // another's
+        audio(2, 80_000),
+        audio(2, 99_999), // not when the one before it was over
+        audio(2, 119_999),
+        short(0), // shorter
+        short(10_000),
+        short(20_000),
+        FromAdapter::Idle { stream: 1, pts: 40_000 },
+        audio(1, i64::MAX - 1),
+        audio(1, i64::MAX),
+        audio(1, i64::MAX),
+    ];
+    let mut bytes = bytes_of(&messages);
+    // One is lost on the way.
+    bytes.drain(664..2 * 664);
+    let rest: Vec<_> = messages[..1].iter().chain(&messages[2..]).cloned().collect();
+    for step in [1, 663, 664, 665, 2_000, 5_000, 100_000] {
+        let (mut decoder, mut out, mut rows) = (Decoder::from_adapter(), Vec::new(), 0);
+        for mut input in bytes.chunks(step) {
+            while let Some(frame) = decoder.next(&mut input) {
+                let (header, sound) = (frame.header, frame.sound().is_some());
+                out.push(format!("{:?}", FromAdapter::parse(frame)));
+                if sound {
+                    let row = decoder.sounds(&header, &mut input);
+                    rows += row.len();
+                    assert_eq!(
+                        row.last_pts(),
+                        row.each().last().map_or(row.last_pts(), |it| it.pts)
+                    );
+                    out.extend(
+                        row.each()
+                            .map(|it| format!("{:?}", Ok::<_, Refusal>(FromAdapter::Audio(it)))),
+                    );
+                }
+            }
+        }
+        assert_eq!(out, shown(&rest), "in steps of {step}");
+        assert_eq!(decoder.counters(), Counters { frames: 13, lost: 1, ..Counters::default() });
+        // Of each but the first of a row.
+        if step == 100_000 {
+            assert_eq!(rows, 1 + 1 + 2 + 2);
+        }
+    }
+}
+
+#[test]
 fn garbage_between_frames_costs_only_itself() {
     let noise: [&[u8]; 5] =
         [b"[sdk] connected to edge 17\n", b"S", b"SGSGSG", b"SG\x01", &[0; 5_000]];

@@ -8,8 +8,8 @@ use crate::{
     bus::messages::RoomNews,
     limits,
     sdk::pipe::{
-        Audio, Decoder, Frame, FromAdapter, Hello, Join, MediaClock, PROTOCOL, Refusal, ToAdapter,
-        Track, Welcome,
+        Audio, Decoder, Frame, FromAdapter, Hello, Join, MediaClock, PROTOCOL, Refusal, Sounds,
+        ToAdapter, Track, Welcome,
     },
 };
 
@@ -18,7 +18,17 @@ impl Room {
         // The decoder lends its frames, so it steps outside meanwhile.
         let mut decoder = std::mem::replace(&mut self.decoder, Decoder::from_adapter());
         while let Some(frame) = decoder.next(&mut bytes) {
-            self.take_frame(frame, now, fx);
+            let sound = frame.sound().filter(|_| self.stage == Stage::Joined);
+            if let Some(audio) = sound {
+                let header = frame.header;
+                self.audio(&audio, now, fx);
+                let more = decoder.sounds(&header, &mut bytes);
+                if !more.is_empty() && !self.go_on(more, now, fx) {
+                    more.each().for_each(|audio| self.audio(&audio, now, fx));
+                }
+            } else {
+                self.take_frame(frame, now, fx);
+            }
             if self.deaf {
                 break;
             }
@@ -27,11 +37,6 @@ impl Room {
     }
 
     fn take_frame(&mut self, frame: Frame<'_>, now: i64, fx: &mut Effects) {
-        if self.stage == Stage::Joined
-            && let Some(audio) = frame.sound()
-        {
-            return self.audio(&audio, now, fx);
-        }
         match FromAdapter::parse(frame) {
             Ok(message) => self.hear(message, now, fx),
             Err(error @ Refusal::NotUnderstood { .. }) => {
@@ -125,6 +130,23 @@ impl Room {
         track.writer.borrow(&mut fx.spare);
         track.writer.audio(Some(at), audio.pcm);
         fx.tally.frames += 1;
+    }
+
+    /// Frames that go on where one ended that was just taken in. Does nothing and
+    /// answers false where they need to be looked at one by one.
+    fn go_on(&mut self, sounds: Sounds<'_>, now: i64, fx: &mut Effects) -> bool {
+        let Some(line) = &mut self.timeline else { return false };
+        let track = self.streams.get(usize::from(sounds.stream())).copied().flatten();
+        let Some(track) = track.map(|index| &mut self.tracks[index]) else { return false };
+        let (wall, last) = (self.origin.position(now), sounds.last_pts());
+        if line.is_ahead(line.position(last), wall) {
+            return false;
+        }
+        // What the line makes of times it makes of the last.
+        line.observe(last, wall);
+        track.writer.go_on(sounds.pcm());
+        fx.tally.frames += sounds.len() as u64;
+        true
     }
 
     fn greet(&mut self, hello: &Hello, fx: &mut Effects) {

@@ -2,6 +2,7 @@
 
 mod clock;
 mod drift;
+mod in_a_row;
 mod leave;
 mod mixes;
 mod raw;

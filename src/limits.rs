@@ -140,10 +140,13 @@ pub const MEDIA_CAPACITY: usize = 4_096;
 pub const CLIENT_CAPACITY: usize = 2_048;
 /// How long a control request waits for its answer.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the store may take for one write or read before it is tried again.
-/// What was on its way to a server of a cluster that hangs is lost, and with
-/// [`WRITE_RETRY`] and a read the next try still ends within a second.
+/// How long the store may take for one write or read, all tries together, before
+/// what became of it is unknown and it is read anew.
 pub const STORE_TIMEOUT: Duration = Duration::from_millis(700);
+/// How long a write or read of the store goes without an answer before it is sent
+/// once more: what was on its way to a server of a cluster that hangs is lost. Far
+/// longer than a store takes that is well.
+pub const STORE_AGAIN: Duration = Duration::from_millis(200);
 /// How long closing waits for what was published to leave.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -274,6 +277,8 @@ pub const RETIRE_TELL: Duration = Duration::from_secs(5);
 /// How long it stays after its last room was taken over, for subscribers that
 /// missed the last of its batches: they ask within a few round trips.
 pub const LEAVE_LINGER: Duration = Duration::from_secs(1);
+/// Claims that a worker reads at a time to see whether its rooms are its own still.
+pub const CLAIMS_AT_ONCE: usize = 32;
 /// How often a worker looks whether it may play into a room that another one
 /// is leaving: so long may nobody play.
 pub const HOLD_LOOK: Duration = Duration::from_millis(100);

@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use futures_util::{StreamExt, stream};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -164,12 +165,19 @@ async fn look_at_claims(
 ) {
     let Ok(bucket) = store.existing::<RoomRecord>(subjects::ROOMS_BUCKET).await else { return };
     let ours = rooms.borrow().clone();
-    for room in ours {
+    let bucket = &bucket;
+    let looks = ours.into_iter().map(|room| async move {
         // What cannot be read now is the dispatcher's to revoke.
-        let Ok(Some(record)) = bucket.get(room.as_str()).await else { continue };
-        let RoomRecord { epoch, from, .. } = record.value;
-        let claimed = Input::Claimed { room, epoch, from };
-        if claims.send(claimed).await.is_err() {
+        let RoomRecord { epoch, from, .. } = bucket.get(room.as_str()).await.ok()??.value;
+        Some(Input::Claimed { room, epoch, from })
+    });
+    // All of a large worker's at once would be a flood, and one after the other
+    // minutes where the store does not answer.
+    let mut found = stream::iter(looks).buffer_unordered(limits::CLAIMS_AT_ONCE);
+    while let Some(claimed) = found.next().await {
+        if let Some(claimed) = claimed
+            && claims.send(claimed).await.is_err()
+        {
             return;
         }
     }

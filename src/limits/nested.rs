@@ -7,6 +7,7 @@ use super::*;
 /// Time-outs from the inside out: whoever waits for another waits longer than
 /// the other takes.
 const NESTED: &[(Duration, Duration)] = &[
+    (STORE_AGAIN, STORE_TIMEOUT),
     (STORE_TIMEOUT, REQUEST_TIMEOUT),
     (RESEND_WINDOW, NACK_RETRY_MIN),
     (NACK_RETRY_MIN, NACK_RETRY),

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use super::{
@@ -156,50 +157,63 @@ impl Hands {
 
     fn put<V: Kept>(&self, bucket: &Bucket<V>, key: Key, value: Arc<V>, expected: u64) {
         let (bucket, name) = (bucket.clone(), name(&key));
-        self.spawn_op(key, async move {
-            let written = match expected {
-                0 => bucket.create(&name, &value).await,
-                revision => bucket.update(&name, &value, revision).await,
-            };
-            match written {
-                Ok(revision) => Outcome::Written(revision),
-                Err(WriteError::Conflict(_)) => Outcome::Conflict,
-                Err(WriteError::Unavailable(error)) => unknown(&error),
+        self.spawn_op(key, move || {
+            let (bucket, name, value) = (bucket.clone(), name.clone(), value.clone());
+            async move {
+                let written = match expected {
+                    0 => bucket.create(&name, &value).await,
+                    revision => bucket.update(&name, &value, revision).await,
+                };
+                match written {
+                    Ok(revision) => Outcome::Written(revision),
+                    // Also where an earlier try took place after all: it is read.
+                    Err(WriteError::Conflict(_)) => Outcome::Conflict,
+                    Err(WriteError::Unavailable(error)) => unknown(&error),
+                }
             }
         });
     }
 
     fn delete<V: Kept>(&self, bucket: &Bucket<V>, key: Key, expected: u64) {
         let (bucket, name) = (bucket.clone(), name(&key));
-        self.spawn_op(key, async move {
-            match bucket.delete(&name, expected).await {
-                Ok(()) => Outcome::Dropped,
-                Err(error) => unknown(&error),
+        self.spawn_op(key, move || {
+            let (bucket, name) = (bucket.clone(), name.clone());
+            async move {
+                match bucket.delete(&name, expected).await {
+                    Ok(()) => Outcome::Dropped,
+                    Err(error) => unknown(&error),
+                }
             }
         });
     }
 
     fn read<V: Kept>(&self, bucket: &Bucket<V>, key: Key) {
         let (bucket, name, wanted) = (bucket.clone(), name(&key), key.clone());
-        self.spawn_op(key, async move {
-            match bucket.get(&name).await {
-                Ok(None) => Outcome::Found(None),
-                Ok(Some(entry)) => {
-                    let record = entry.value.record();
-                    if record.key() == wanted {
-                        return Outcome::Found(Some((record, entry.revision)));
+        self.spawn_op(key, move || {
+            let (bucket, name, wanted) = (bucket.clone(), name.clone(), wanted.clone());
+            async move {
+                match bucket.get(&name).await {
+                    Ok(None) => Outcome::Found(None),
+                    Ok(Some(entry)) => {
+                        let record = entry.value.record();
+                        if record.key() == wanted {
+                            return Outcome::Found(Some((record, entry.revision)));
+                        }
+                        tracing::warn!(key = name, "a record under another's key");
+                        Outcome::Unknown
                     }
-                    tracing::warn!(key = name, "a record under another's key");
-                    Outcome::Unknown
+                    Err(error) => unknown(&error),
                 }
-                Err(error) => unknown(&error),
             }
         });
     }
 
-    fn spawn_op(&self, key: Key, job: impl Future<Output = Outcome> + Send + 'static) {
+    fn spawn_op<F>(&self, key: Key, job: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
         self.spawn(async move {
-            let ended = tokio::time::timeout(limits::STORE_TIMEOUT, job).await;
+            let ended = tokio::time::timeout(limits::STORE_TIMEOUT, insist(job)).await;
             Input::Finished { key, outcome: ended.unwrap_or(Outcome::Unknown) }
         });
     }
@@ -220,6 +234,21 @@ impl Hands {
         let at = (hasher.finish() % EVENT_LOOPS as u64) as usize;
         if let Err(error) = self.events[at].try_send(event) {
             tracing::warn!(%error, "an event is lost: too many wait for the store");
+        }
+    }
+}
+
+/// Does something anew every [`limits::STORE_AGAIN`] until there is an answer, to
+/// whichever try: what went to a server that stands still, or to a leader that is
+/// none any more, is lost without a word. Writes name the revision they replace,
+/// so of several tries one takes place at most.
+async fn insist<F: Future<Output = Outcome>>(mut job: impl FnMut() -> F) -> Outcome {
+    let mut again = tokio::time::interval(limits::STORE_AGAIN);
+    let mut tries = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            _ = again.tick() => tries.push(job()),
+            Some(outcome) = tries.next() => return outcome,
         }
     }
 }
@@ -299,4 +328,47 @@ pub(super) fn keep_events(store: &Store) -> Vec<mpsc::Sender<TaskEvent>> {
         events
     };
     (0..EVENT_LOOPS).map(start).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_lost_on_the_way_is_sent_once_more_and_the_first_answer_counts() {
+        let (begin, mut tries) = (Instant::now(), 0);
+        let outcome = insist(|| {
+            tries += 1;
+            let lost = tries == 1;
+            async move {
+                // The first is lost, the second slower than the third.
+                match lost {
+                    true => pending().await,
+                    false => sleep(Duration::from_millis(300)).await,
+                }
+                Outcome::Written(7)
+            }
+        });
+        assert!(matches!(outcome.await, Outcome::Written(7)));
+        assert_eq!(begin.elapsed(), limits::STORE_AGAIN + Duration::from_millis(300));
+        assert_eq!(tries, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_answered_in_time_is_done_once() {
+        let mut tries = 0;
+        let outcome = insist(|| {
+            tries += 1;
+            async {
+                sleep(limits::STORE_AGAIN - Duration::from_millis(1)).await;
+                Outcome::Conflict
+            }
+        });
+        assert!(matches!(outcome.await, Outcome::Conflict));
+        assert_eq!(tries, 1);
+    }
 }

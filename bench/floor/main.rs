@@ -8,6 +8,7 @@
 //! what it hears; the relay is a process of its own, and measured alone.
 
 mod adapters;
+mod client;
 mod relay;
 #[path = "../rig/mod.rs"]
 #[allow(dead_code, reason = "each bench takes the part it needs")]
@@ -47,6 +48,9 @@ struct Options {
     /// Milliseconds between two sweeps: the rooms of one share a wake and a write
     #[arg(long, default_value_t = 10)]
     slot_ms: i64,
+    /// How messages go out
+    #[arg(long, value_enum, default_value = "socket")]
+    publish: Publish,
     /// What writes the audio
     #[arg(long, value_enum, default_value = "fed")]
     adapters: Adapters,
@@ -74,6 +78,17 @@ enum Wake {
     Sweep,
     /// Whenever a pipe has something
     Frame,
+}
+
+/// How messages go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Publish {
+    /// All of a slot in one write to a socket
+    Socket,
+    /// By async-nats, on a thread of its own
+    Client,
+    /// By async-nats, and each is kept for ten seconds
+    Kept,
 }
 
 /// What writes the audio.
@@ -116,6 +131,10 @@ struct Report {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    ensure!(
+        options.publish == Publish::Socket || options.wake == Wake::Sweep,
+        "--wake frame writes to a socket only: leave --publish out"
+    );
     if let Some(server) = &options.relay {
         return relay::run(&options, server);
     }

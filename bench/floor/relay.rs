@@ -10,7 +10,8 @@ use rustix::{
 };
 
 use crate::{
-    Options, Relayed, Wake, adapters,
+    Options, Publish, Relayed, Wake, adapters,
+    client::Client,
     rig::{nats, pace, usage},
 };
 
@@ -25,6 +26,7 @@ const WARM_UP: i64 = 2_000_000;
 struct Room {
     pipe: adapters::Adapter,
     heard: bool,
+    subject: async_nats::Subject,
     /// `PUB` and its arguments.
     head: Vec<u8>,
     /// Samples that wait for the message to be full, where it reads every frame.
@@ -35,6 +37,8 @@ struct Room {
 struct Relay {
     rooms: Vec<Room>,
     server: TcpStream,
+    /// What publishes instead.
+    client: Option<Client>,
     out: Vec<u8>,
     buffer: Vec<u8>,
     /// Bytes of samples in a message.
@@ -48,19 +52,28 @@ struct Relay {
 /// Is the relay: says when it begins to measure and what it came to.
 pub(crate) fn run(options: &Options, server: &str) -> anyhow::Result<()> {
     let pipes = adapters::start(options)?;
+    // Ten seconds of all rooms.
+    let kept = options.rooms * (500 / options.frames.max(1));
+    let client = match options.publish {
+        Publish::Socket => None,
+        Publish::Client => Some(Client::start(server, 0)?),
+        Publish::Kept => Some(Client::start(server, kept)?),
+    };
     let server = nats::connect(server, "")?;
     server.set_nonblocking(true)?;
     let most = options.frames * PCM;
     let size = most + BESIDE;
     let rooms = pipes.into_iter().enumerate().map(|(index, pipe)| {
-        let head = format!("PUB audio.live.bench-{index}.user-0 {size}\r\n").into_bytes();
-        Room { pipe, heard: false, head, held: Vec::with_capacity(most) }
+        let subject = format!("audio.live.bench-{index}.user-0");
+        let head = format!("PUB {subject} {size}\r\n").into_bytes();
+        Room { pipe, heard: false, subject: subject.into(), head, held: Vec::with_capacity(most) }
     });
     let mut tail = vec![b'x'; size];
     tail.extend_from_slice(b"\r\n");
     let mut relay = Relay {
         rooms: rooms.collect(),
         server,
+        client,
         out: Vec::with_capacity(1 << 20),
         buffer: vec![0; 64 * 1024],
         most,
@@ -70,9 +83,10 @@ pub(crate) fn run(options: &Options, server: &str) -> anyhow::Result<()> {
     };
     let mut measure = Measure::new(options);
     match options.wake {
-        Wake::Sweep => relay.sweep(options, &mut measure),
-        Wake::Frame => relay.wait(&mut measure),
+        Wake::Sweep => relay.sweep(options, &mut measure)?,
+        Wake::Frame => relay.wait(&mut measure)?,
     }
+    relay.client.map_or(Ok(()), Client::stop)
 }
 
 impl Relay {
@@ -143,12 +157,17 @@ impl Relay {
 
     /// Puts the frames of a read into a message, as many as it has.
     fn relay(&mut self, index: usize, bytes: usize) {
+        let frames = self.buffer[..bytes].chunks_exact(FRAME).take(self.most / PCM);
+        let pcm = frames.map(|frame| &frame[FRAME - PCM..]);
+        if let Some(client) = &mut self.client {
+            client.put(&self.rooms[index].subject, self.most + BESIDE, pcm, &self.tail);
+            self.count.messages += 1;
+            return;
+        }
         let out = &mut self.out;
         out.extend_from_slice(&self.rooms[index].head);
         let begin = out.len();
-        for frame in self.buffer[..bytes].chunks_exact(FRAME).take(self.most / PCM) {
-            out.extend_from_slice(&frame[FRAME - PCM..]);
-        }
+        pcm.for_each(|pcm| out.extend_from_slice(pcm));
         let filled = out.len() - begin;
         out.extend_from_slice(&self.tail[filled..]);
         self.count.messages += 1;
@@ -169,6 +188,9 @@ impl Relay {
     }
 
     fn send(&mut self) -> anyhow::Result<()> {
+        if let Some(client) = &mut self.client {
+            client.send()?;
+        }
         let mut rest = &self.out[..];
         while !rest.is_empty() {
             self.count.writes += 1;

@@ -202,6 +202,11 @@ fn run(parts: &[Part], weather: &Weather, slots: u64) -> Outcome {
         }
         outcome.take(deliveries, now - start);
     }
+    // Nothing that is under way still is lost.
+    flight.make_contiguous().sort_by_key(|(at, _)| *at);
+    for (at, payload) in flight {
+        outcome.take(reorder.insert(Batch::decode(&payload).unwrap(), at), at - start);
+    }
     outcome.take(reorder.finish(), TICK * (slots + rest) as u32);
     outcome
 }

@@ -14,6 +14,10 @@ use super::wire::HEAD_BYTES;
 const CHUNK: usize = 64 * 1024;
 /// Free chunks that are kept although fewer would do: rooms breathe.
 const SPARE: usize = 8;
+/// The share of all chunks that may be free beside those, as a divisor: what is
+/// kept is let go of in lumps, and a chunk that went back to the heap for the time
+/// until the next comes is soon not whole there any more.
+const SPARE_OF: usize = 8;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -58,7 +62,8 @@ impl Pool {
             self.current = BytesMut::with_capacity(needed);
         }
         // Where there are more than it takes, one goes.
-        if self.full.get_mut(SPARE).is_some_and(|chunk| chunk.try_reclaim(CHUNK)) {
+        let spare = SPARE + self.full.len() / SPARE_OF;
+        if self.full.get_mut(spare).is_some_and(|chunk| chunk.try_reclaim(CHUNK)) {
             self.full.pop_front();
         }
     }
@@ -95,6 +100,19 @@ mod tests {
         }
         assert_eq!(pool.made, before);
         assert!(kept.iter().all(|batch| batch.iter().all(|byte| *byte == 1)));
+    }
+
+    #[test]
+    fn what_is_let_go_of_in_lumps_is_written_into_the_same_chunks_too() {
+        let (mut pool, mut kept) = (Pool::default(), VecDeque::new());
+        let mut lump = |pool: &mut Pool| {
+            kept.extend((0..200).map(|_| batch(pool, 6_700)));
+            kept.drain(..kept.len().saturating_sub(2_000));
+        };
+        (0..40).for_each(|_| lump(&mut pool));
+        let before = pool.made;
+        (0..400).for_each(|_| lump(&mut pool));
+        assert_eq!(pool.made, before);
     }
 
     #[test]

@@ -334,9 +334,14 @@ pub(super) fn keep_events(store: &Store) -> Vec<mpsc::Sender<TaskEvent>> {
 mod tests {
     use std::future::pending;
 
-    use tokio::time::{Instant, sleep};
+    use tokio::time::{Instant, sleep_until};
 
     use super::*;
+
+    /// In virtual time.
+    async fn after(time: Duration) {
+        sleep_until(Instant::now() + time).await;
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_lost_on_the_way_is_sent_once_more_and_the_first_answer_counts() {
@@ -348,7 +353,7 @@ mod tests {
                 // The first is lost, the second slower than the third.
                 match lost {
                     true => pending().await,
-                    false => sleep(Duration::from_millis(300)).await,
+                    false => after(Duration::from_millis(300)).await,
                 }
                 Outcome::Written(7)
             }
@@ -364,7 +369,7 @@ mod tests {
         let outcome = insist(|| {
             tries += 1;
             async {
-                sleep(limits::STORE_AGAIN - Duration::from_millis(1)).await;
+                after(limits::STORE_AGAIN - Duration::from_millis(1)).await;
                 Outcome::Conflict
             }
         });

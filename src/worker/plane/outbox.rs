@@ -68,7 +68,8 @@ impl Outbox {
         if batches == 0 {
             return 0;
         }
-        let next = Vec::with_capacity(batches + batches / 2);
+        // Of one size, whoever frees it: the heap finds it again.
+        let next = Vec::with_capacity((batches + batches / 2).next_power_of_two());
         let parcel = std::mem::replace(&mut self.gathered, next);
         self.waiting.fetch_add(batches, Ordering::Relaxed);
         match self.queue.try_send(parcel) {

@@ -391,13 +391,14 @@ impl Thread {
     }
 
     fn tidy(&mut self) {
+        // With each wake: in larger pieces, memory would be needed for those.
+        self.shelf.expire(Instant::now());
         let now = self.now();
         if now < self.tidy_due {
             return;
         }
         self.tidy_due = now + TIDY_US;
         self.flush_reports();
-        self.shelf.expire(Instant::now());
         let (shelf, forgotten) = (&self.shelf, self.shelf.forgotten());
         if forgotten != self.forgotten {
             self.forgotten = forgotten;

@@ -110,7 +110,9 @@ fn heard(acts: &[Act], clock: MediaClock, one_by_one: bool) -> String {
                 play.room.settle(ORIGIN + now, true, &mut play.fx);
                 let Effects { batches, notices, stdin, tally, .. } = &mut play.fx;
                 said += &format!("{now}: {batches:?} {notices:?} {stdin:?} {tally:?}\n");
-                (batches.clear(), notices.clear(), stdin.clear());
+                batches.clear();
+                notices.clear();
+                stdin.clear();
             }
         }
         for (stream, pts, pcm) in messages {

@@ -18,6 +18,12 @@ const SPARE: usize = 8;
 /// kept is let go of in lumps, and a chunk that went back to the heap for the time
 /// until the next comes is soon not whole there any more.
 const SPARE_OF: usize = 8;
+/// The share of all chunks that are made although none is needed yet, as a
+/// divisor. Where a wake came late, what was written at once is let go of at once
+/// ten seconds later, and until then others are written into: a third of a second's
+/// worth is there from the beginning, so that memory does not grow with each wake
+/// that is later than any before.
+const SLACK_OF: usize = 32;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -28,6 +34,8 @@ pub struct Pool {
     full: VecDeque<BytesMut>,
     /// Chunks allocated so far.
     made: u64,
+    /// Full chunks there shall be: those that were needed at most, and the slack.
+    wanted: usize,
 }
 
 impl Pool {
@@ -47,24 +55,32 @@ impl Pool {
         if self.made > 0 {
             self.full.push_back(old);
         }
-        // One that is free and too small is freed.
+        let mut short = true;
         while let Some(oldest) = self.full.front_mut() {
-            let fits = oldest.try_reclaim(needed);
-            let free = fits || oldest.try_reclaim(CHUNK);
-            let oldest = if free { self.full.pop_front() } else { break };
-            if let Some(oldest) = oldest.filter(|_| fits) {
-                self.current = oldest;
+            if oldest.try_reclaim(needed) {
+                short = false;
                 break;
             }
+            if !oldest.try_reclaim(CHUNK) {
+                break;
+            }
+            // Free, and too small.
+            self.full.pop_front();
         }
-        if self.current.capacity() == 0 {
+        if short {
+            self.wanted = self.full.len() + self.full.len() / SLACK_OF;
+        }
+        let oldest =
+            if short || self.full.len() < self.wanted { None } else { self.full.pop_front() };
+        self.current = oldest.unwrap_or_else(|| {
             self.made += 1;
-            self.current = BytesMut::with_capacity(needed);
-        }
+            BytesMut::with_capacity(needed)
+        });
         // Where there are more than it takes, one goes.
         let spare = SPARE + self.full.len() / SPARE_OF;
         if self.full.get_mut(spare).is_some_and(|chunk| chunk.try_reclaim(CHUNK)) {
             self.full.pop_front();
+            self.wanted = 0;
         }
     }
 }
@@ -113,6 +129,26 @@ mod tests {
         let before = pool.made;
         (0..400).for_each(|_| lump(&mut pool));
         assert_eq!(pool.made, before);
+    }
+
+    #[test]
+    fn a_late_wake_needs_no_memory_ten_seconds_later() {
+        let (mut pool, mut kept) = (Pool::default(), VecDeque::new());
+        let mut made = Vec::new();
+        for tick in 0..1_500 {
+            // Nothing happens in the eight ticks before the 800th.
+            if (792..800).contains(&tick) {
+                continue;
+            }
+            while kept.front().is_some_and(|(at, _)| at + 320 < tick) {
+                kept.pop_front();
+            }
+            for _ in 0..if tick == 800 { 9 * 9 } else { 9 } {
+                kept.push_back((tick, batch(&mut pool, 6_700)));
+            }
+            made.push(pool.made);
+        }
+        assert_eq!(made[700], made[made.len() - 1]);
     }
 
     #[test]

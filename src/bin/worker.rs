@@ -13,6 +13,12 @@ use audio_gateway::{
     worker::{self, Options},
 };
 use clap::Parser;
+use mimalloc::MiMalloc;
+
+/// What the audio thread makes, the thread of the connections frees; this allocator
+/// is built for that. What it saves is in `docs/performance.md`.
+#[global_allocator]
+static HEAP: MiMalloc = MiMalloc;
 
 /// Runs adapters for live rooms and puts their audio on the bus
 #[derive(Debug, Parser)]

@@ -233,12 +233,13 @@ pub const SESSION_MEMORY: u64 = 8 * 1024 * 1024;
 /// File descriptors of one session: three pipes, the process, and two to spare
 /// while it is started.
 pub const SESSION_FDS: u64 = 6;
-/// Processes whose CPU clocks are read with each heartbeat, at 1 to 2 µs each …
+/// Processes whose CPU clocks are read with each heartbeat, at about 1 µs each …
 pub const CPU_SAMPLE: usize = 64;
 /// … where there are more, all are read this often.
 pub const CPU_SAMPLE_EVERY: Duration = Duration::from_secs(2);
-/// Processes whose memory is read at a time: 15 µs each.
-pub const MEMORY_SAMPLE: usize = 32;
+/// Processes whose memory is read at a time, at 15 µs each; the others have their
+/// turn.
+pub const MEMORY_SAMPLE: usize = 16;
 /// A session younger than this does not show in its worker's load yet, so its
 /// cost is kept free beside it.
 pub const SESSION_YOUNG: Duration = Duration::from_secs(10);

@@ -49,6 +49,12 @@ impl Pool {
         &mut self.current
     }
 
+    /// Chunks that are held: each has 64 KiB, unless a batch is larger.
+    #[must_use]
+    pub fn chunks(&self) -> usize {
+        self.full.len() + usize::from(self.made > 0)
+    }
+
     /// Takes the oldest chunk if it is free, else a new one.
     fn turn(&mut self, needed: usize) {
         let old = std::mem::take(&mut self.current);

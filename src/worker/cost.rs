@@ -86,11 +86,16 @@ impl Costs {
 
     /// The processes whose memory is to be read next: a few at a time, in turn.
     pub(super) fn due_for_memory(&mut self, classes: &BTreeMap<ChildKey, Class>) -> Vec<ChildKey> {
-        let after = self.read;
-        let later = classes.keys().filter(|key| Some(**key) > after);
-        let next: Vec<ChildKey> = later.take(limits::MEMORY_SAMPLE).copied().collect();
-        // At the end it begins anew.
-        self.read = next.last().copied().filter(|_| next.len() == limits::MEMORY_SAMPLE);
+        let after = |key| {
+            let later = classes.keys().copied().filter(move |later| Some(*later) > key);
+            later.take(limits::MEMORY_SAMPLE).collect::<Vec<_>>()
+        };
+        let mut next = after(self.read);
+        if next.is_empty() {
+            // All had their turn.
+            next = after(None);
+        }
+        self.read = next.last().copied();
         next
     }
 

@@ -116,8 +116,8 @@ impl Meter {
         }
     }
 
-    /// Learns what sessions cost. The clock of each process is asked for by two
-    /// system calls, or four, so where there are many they are asked less often.
+    /// Learns what sessions cost. The clock of each process is asked for by a
+    /// system call, so where there are many they are asked less often.
     fn learn(
         &mut self,
         supervisor: &Supervisor,

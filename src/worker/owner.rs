@@ -397,6 +397,7 @@ impl Owner {
             "mix_late_samples": stats.tally.mix_late_samples,
             "mix_limited": stats.tally.mix_limited,
             "kept_bytes": stats.kept,
+            "kept_chunks": stats.chunks,
             "audio_cpu_us": stats.cpu_us,
         }));
         let own = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
@@ -427,6 +428,7 @@ impl Owner {
             mix_late_samples = stats.tally.mix_late_samples,
             mix_limited = stats.tally.mix_limited,
             kept = stats.kept,
+            chunks = stats.chunks,
             unsaid = self.unsaid,
             audio_cpu_ms = stats.cpu_us / 1_000,
             "figures"

@@ -160,6 +160,8 @@ pub struct PlaneStats {
     pub rooms: usize,
     /// Bytes kept for those who lost a batch.
     pub kept: usize,
+    /// Chunks of memory they are in, of 64 KiB each or a little more.
+    pub chunks: usize,
     /// CPU time of the thread in µs.
     pub cpu_us: u64,
 }

@@ -18,14 +18,21 @@ pub struct Usage {
     pub cpu: Duration,
 }
 
+/// A process, and its CPU clock, where it has one.
+#[derive(Debug)]
+struct Process {
+    pid: i32,
+    clock: Option<libc::clockid_t>,
+}
+
 /// The process ids in use. A process is taken out before it is reaped, so an
 /// id found here is never another process's.
 #[derive(Debug, Default)]
-pub(super) struct Pids(Mutex<BTreeMap<ChildKey, i32>>);
+pub(super) struct Pids(Mutex<BTreeMap<ChildKey, Process>>);
 
 impl Pids {
     pub(super) fn insert(&self, key: ChildKey, pid: i32) {
-        self.lock().insert(key, pid);
+        self.lock().insert(key, Process { pid, clock: cpu_clock(pid) });
     }
 
     pub(super) fn remove(&self, key: ChildKey) {
@@ -37,8 +44,10 @@ impl Pids {
     }
 
     pub(super) fn cpu_times(&self) -> Vec<Usage> {
-        let pids = self.lock();
-        pids.iter().filter_map(|(&key, &pid)| Some(Usage { key, cpu: cpu_time(pid)? })).collect()
+        let usage = |(&key, process): (&ChildKey, &Process)| {
+            Some(Usage { key, cpu: cpu_time(process.clock?)? })
+        };
+        self.lock().iter().filter_map(usage).collect()
     }
 
     pub(super) fn resident(&self, keys: &[ChildKey]) -> Vec<(ChildKey, u64)> {
@@ -47,29 +56,32 @@ impl Pids {
         // number, while a slow /proc would hold up the supervisor.
         let pids: Vec<_> = {
             let pids = self.lock();
-            keys.iter().filter_map(|key| Some((*key, *pids.get(key)?))).collect()
+            keys.iter().filter_map(|key| Some((*key, pids.get(key)?.pid))).collect()
         };
         pids.into_iter().filter_map(|(key, pid)| Some((key, resident_pages(pid)? * page))).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ChildKey, i32>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ChildKey, Process>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The CPU clock of a process.
-fn cpu_time(pid: i32) -> Option<Duration> {
+/// The CPU clock of a process: as good as its id, so it is looked up once.
+fn cpu_clock(pid: i32) -> Option<libc::clockid_t> {
     let mut clock = 0;
-    // SAFETY: both calls write only to the values they are given.
-    let now = unsafe {
-        let mut now = std::mem::zeroed::<libc::timespec>();
-        if libc::clock_getcpuclockid(pid, &raw mut clock) != 0
-            || libc::clock_gettime(clock, &raw mut now) != 0
-        {
-            return None;
-        }
-        now
-    };
+    // SAFETY: it writes only to the value it is given.
+    let found = unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) };
+    (found == 0).then_some(clock)
+}
+
+/// What a CPU clock shows; none where its process is gone.
+fn cpu_time(clock: libc::clockid_t) -> Option<Duration> {
+    // SAFETY: all zeros is a value of this type.
+    let mut now = unsafe { std::mem::zeroed::<libc::timespec>() };
+    // SAFETY: it writes only to the value it is given.
+    if unsafe { libc::clock_gettime(clock, &raw mut now) } != 0 {
+        return None;
+    }
     Some(Duration::new(u64::try_from(now.tv_sec).ok()?, u32::try_from(now.tv_nsec).ok()?))
 }
 
@@ -101,9 +113,12 @@ mod tests {
     fn a_process_that_is_gone_is_left_out() {
         let mut gone = std::process::Command::new("true").spawn().unwrap();
         let pid = i32::try_from(gone.id()).unwrap();
-        gone.wait().unwrap();
         let pids = Pids::default();
+        pids.insert(ChildKey(2), pid);
+        gone.wait().unwrap();
         pids.insert(ChildKey(1), pid);
-        assert!(pids.cpu_times().is_empty() && pids.resident(&[ChildKey(1)]).is_empty());
+        assert!(
+            pids.cpu_times().is_empty() && pids.resident(&[ChildKey(1), ChildKey(2)]).is_empty()
+        );
     }
 }

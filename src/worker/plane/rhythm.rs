@@ -19,11 +19,13 @@ const FINE_US: Us = SLOT_US;
 /// Batches from which on the first of the two holds.
 const LONG_US: Us = 100_000;
 /// Least and most that a look comes earlier than the one before it. The least is
-/// more than two clocks that differ by 400 ppm drift apart in 200 ms.
-const STEPS: std::ops::RangeInclusive<Us> = 100..=4_000;
+/// more than two clocks that differ by 100 ppm drift apart in 200 ms; where they
+/// differ by more, it grows until it is again. One that comes too early costs a read
+/// for nothing: of a step four times as long, one look in ten did.
+const STEPS: std::ops::RangeInclusive<Us> = 25..=4_000;
 /// Looks in a row that find a full batch before the next comes twice as much
 /// earlier.
-const HITS: u32 = 8;
+const HITS: u32 = 32;
 /// How often a room without a track is looked at.
 const PARKED_US: Us = limits::HEARTBEAT_TRACK.as_micros() as Us;
 const FRAME_US: Us = limits::FRAME.as_micros() as Us;

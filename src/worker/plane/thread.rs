@@ -19,7 +19,7 @@ use crate::{
     audio::{AHEAD, ask_for},
     bus::{
         Address,
-        messages::{NackStatus, RoomEvent},
+        messages::{NackStatus, RoomEvent, RoomNews},
         subjects,
     },
     id::RoomId,
@@ -109,6 +109,7 @@ impl Thread {
             self.rest();
         }
         self.hand_over();
+        self.flush_reports();
         self.publish_stats();
     }
 
@@ -312,12 +313,15 @@ impl Thread {
                 self.stats.unpublished += 1;
             }
         }
+        let mut urgent = false;
         if published && !seat.heard && seat.room.is_heard() {
             seat.heard = true;
+            urgent = true;
             self.unreported.push_back(Report::Heard(session));
         }
         let child = seat.child;
         for notice in self.effects.notices.drain(..) {
+            urgent |= !matches!(notice, Notice::News { what: RoomNews::Clock(_), .. });
             self.unreported.extend(match notice {
                 Notice::Word(word) => child.map(|child| Report::Adapter(child, word)),
                 Notice::News { .. } if self.unreported.len() >= limits::PLANE_EVENTS => {
@@ -333,7 +337,11 @@ impl Thread {
                 }))),
             });
         }
-        self.flush_reports();
+        // Each report wakes who says it. What a clock shows is true later as well, and
+        // goes with those of other rooms.
+        if urgent {
+            self.flush_reports();
+        }
     }
 
     fn flush_stdin(&mut self, session: SessionKey) {
@@ -418,6 +426,7 @@ impl Thread {
         self.stats.desk = self.desk.stats();
         self.stats.rooms = self.seats.len();
         self.stats.kept = self.shelf.bytes();
+        self.stats.chunks = self.effects.pool.chunks();
         self.stats_out.send_replace(self.stats);
     }
 }

@@ -85,10 +85,16 @@ enum Wake {
 enum Publish {
     /// All of a slot in one write to a socket
     Socket,
+    /// The same, and each is kept for ten seconds
+    SocketKept,
     /// By async-nats, on a thread of its own
     Client,
-    /// By async-nats, and each is kept for ten seconds
+    /// The same, and each is kept for ten seconds
     Kept,
+    /// By async-nats, on the thread that reads
+    Here,
+    /// The same, and each is kept for ten seconds
+    HereKept,
 }
 
 /// What writes the audio.

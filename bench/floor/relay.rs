@@ -1,8 +1,15 @@
 //! The relay itself. All it does with a frame is to copy it.
 
-use std::{io::Read, net::TcpStream, os::fd::AsFd};
+use std::{
+    collections::VecDeque,
+    io::{IoSlice, Read},
+    net::TcpStream,
+    os::fd::AsFd,
+};
 
 use anyhow::Context;
+use audio_gateway::audio::Pool;
+use bytes::{Buf, BufMut, Bytes};
 use rustix::{
     event::{PollFd, PollFlags, epoll, poll},
     io::Errno,
@@ -22,13 +29,16 @@ const PCM: usize = 640;
 const BESIDE: usize = 300;
 /// µs before it measures, once every room was heard.
 const WARM_UP: i64 = 2_000_000;
+/// The same where messages are kept: until then, each is written into memory that
+/// the system has to find first.
+const WARM_UP_KEPT: i64 = 14_000_000;
 
 struct Room {
     pipe: adapters::Adapter,
     heard: bool,
     subject: async_nats::Subject,
     /// `PUB` and its arguments.
-    head: Vec<u8>,
+    head: Bytes,
     /// Samples that wait for the message to be full, where it reads every frame.
     held: Vec<u8>,
 }
@@ -40,6 +50,8 @@ struct Relay {
     /// What publishes instead.
     client: Option<Client>,
     out: Vec<u8>,
+    /// What keeps messages and writes them from where they are kept.
+    keeper: Option<Keeper>,
     buffer: Vec<u8>,
     /// Bytes of samples in a message.
     most: usize,
@@ -49,23 +61,36 @@ struct Relay {
     heard: usize,
 }
 
+/// Messages of the last ten seconds, and pieces that are to be written of them.
+#[derive(Default)]
+struct Keeper {
+    pool: Pool,
+    kept: VecDeque<Bytes>,
+    keep: usize,
+    pieces: VecDeque<Bytes>,
+}
+
 /// Is the relay: says when it begins to measure and what it came to.
 pub(crate) fn run(options: &Options, server: &str) -> anyhow::Result<()> {
     let pipes = adapters::start(options)?;
     // Ten seconds of all rooms.
     let kept = options.rooms * (500 / options.frames.max(1));
     let client = match options.publish {
-        Publish::Socket => None,
-        Publish::Client => Some(Client::start(server, 0)?),
-        Publish::Kept => Some(Client::start(server, kept)?),
+        Publish::Socket | Publish::SocketKept => None,
+        Publish::Client => Some(Client::start(server, 0, false)?),
+        Publish::Kept => Some(Client::start(server, kept, false)?),
+        Publish::Here => Some(Client::start(server, 0, true)?),
+        Publish::HereKept => Some(Client::start(server, kept, true)?),
     };
+    let keeper = (options.publish == Publish::SocketKept)
+        .then(|| Keeper { keep: kept, ..Keeper::default() });
     let server = nats::connect(server, "")?;
     server.set_nonblocking(true)?;
     let most = options.frames * PCM;
     let size = most + BESIDE;
     let rooms = pipes.into_iter().enumerate().map(|(index, pipe)| {
         let subject = format!("audio.live.bench-{index}.user-0");
-        let head = format!("PUB {subject} {size}\r\n").into_bytes();
+        let head = format!("PUB {subject} {size}\r\n").into();
         Room { pipe, heard: false, subject: subject.into(), head, held: Vec::with_capacity(most) }
     });
     let mut tail = vec![b'x'; size];
@@ -75,6 +100,7 @@ pub(crate) fn run(options: &Options, server: &str) -> anyhow::Result<()> {
         server,
         client,
         out: Vec::with_capacity(1 << 20),
+        keeper,
         buffer: vec![0; 64 * 1024],
         most,
         tail,
@@ -96,7 +122,10 @@ impl Relay {
         let slots = (options.frames as i64 * 20_000 / slot).max(1);
         let mut due = (pace::now_us() / slot + 1) * slot;
         loop {
-            pace::sleep_until(due);
+            match &mut self.client {
+                Some(client) => client.rest(due)?,
+                None => pace::sleep_until(due),
+            }
             self.count.sleeps += 1;
             let first = (due / slot % slots) as usize;
             for index in (first..self.rooms.len()).step_by(slots as usize) {
@@ -164,6 +193,11 @@ impl Relay {
             self.count.messages += 1;
             return;
         }
+        if let Some(keeper) = &mut self.keeper {
+            keeper.put(self.rooms[index].head.clone(), self.most + BESIDE, pcm, &self.tail);
+            self.count.messages += 1;
+            return;
+        }
         let out = &mut self.out;
         out.extend_from_slice(&self.rooms[index].head);
         let begin = out.len();
@@ -190,6 +224,9 @@ impl Relay {
     fn send(&mut self) -> anyhow::Result<()> {
         if let Some(client) = &mut self.client {
             client.send()?;
+        }
+        if let Some(keeper) = &mut self.keeper {
+            self.count.writes += keeper.send(&self.server)?;
         }
         let mut rest = &self.out[..];
         while !rest.is_empty() {
@@ -219,18 +256,71 @@ impl Relay {
     }
 }
 
+impl Keeper {
+    fn put<'a>(
+        &mut self,
+        head: Bytes,
+        size: usize,
+        pcm: impl Iterator<Item = &'a [u8]>,
+        tail: &[u8],
+    ) {
+        let out = self.pool.buffer(size);
+        pcm.for_each(|pcm| out.put_slice(pcm));
+        out.put_slice(&tail[out.len()..]);
+        let message = out.split().freeze();
+        if self.kept.len() == self.keep {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(message.clone());
+        self.pieces.extend([head, message]);
+    }
+
+    /// Writes all that waits; says in how many calls.
+    fn send(&mut self, server: &TcpStream) -> anyhow::Result<u64> {
+        let mut calls = 0;
+        while !self.pieces.is_empty() {
+            let pieces: Vec<_> =
+                self.pieces.iter().take(1_024).map(|piece| IoSlice::new(piece)).collect();
+            calls += 1;
+            let mut written = match rustix::io::writev(server, &pieces) {
+                Ok(count) => count,
+                Err(Errno::AGAIN) => {
+                    poll(&mut [PollFd::new(&server.as_fd(), PollFlags::OUT)], None)?;
+                    continue;
+                }
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error).context("the server is gone"),
+            };
+            while let Some(first) = self.pieces.front_mut().filter(|_| written > 0) {
+                let done = written.min(first.len());
+                first.advance(done);
+                written -= done;
+                if first.is_empty() {
+                    self.pieces.pop_front();
+                }
+            }
+        }
+        Ok(calls)
+    }
+}
+
 /// When it is measured, and what it had used when that began.
 struct Measure {
     all_heard: Option<i64>,
     begin: Option<(i64, Relayed)>,
     length: i64,
+    warm_up: i64,
     look: i64,
 }
 
 impl Measure {
     fn new(options: &Options) -> Self {
         let length = options.seconds as i64 * 1_000_000;
-        Self { all_heard: None, begin: None, length, look: 0 }
+        let warm_up = match options.publish {
+            Publish::SocketKept | Publish::Kept | Publish::HereKept => WARM_UP_KEPT,
+            Publish::Socket | Publish::Client | Publish::Here => WARM_UP,
+        };
+        Self { all_heard: None, begin: None, length, warm_up, look: 0 }
     }
 
     fn is_over(&mut self, relay: &mut Relay, now: i64) -> anyhow::Result<bool> {
@@ -242,7 +332,7 @@ impl Measure {
         if self.all_heard.is_none() && relay.heard == relay.rooms.len() {
             self.all_heard = Some(now);
         }
-        let Some(heard) = self.all_heard.filter(|heard| now >= heard + WARM_UP) else {
+        let Some(heard) = self.all_heard.filter(|heard| now >= heard + self.warm_up) else {
             return Ok(false);
         };
         let Some((begin, before)) = &self.begin else {

@@ -299,6 +299,12 @@ impl Core {
         live.filter(|session| session.assign.sdk == *sdk).count()
     }
 
+    /// Processes that are alive.
+    #[must_use]
+    pub fn processes(&self) -> usize {
+        self.children.len()
+    }
+
     /// What each process that is alive runs.
     #[must_use]
     pub fn classes(&self) -> BTreeMap<ChildKey, (AdapterName, Kind)> {

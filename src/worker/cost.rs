@@ -84,8 +84,15 @@ impl Costs {
         self.own = own;
     }
 
-    /// The processes whose memory is to be read next: a few at a time, in turn.
+    /// The processes whose memory is to be read next: a few at a time, first those of
+    /// which nothing like them was read yet, and then in turn.
     pub(super) fn due_for_memory(&mut self, classes: &BTreeMap<ChildKey, Class>) -> Vec<ChildKey> {
+        let is_new = |class| self.learnt.get(class).is_none_or(|it| it.memory.is_none());
+        let new = classes.iter().filter(|(_, class)| is_new(*class)).map(|(key, _)| *key);
+        let new: Vec<ChildKey> = new.take(limits::MEMORY_SAMPLE).collect();
+        if !new.is_empty() {
+            return new;
+        }
         let after = |key| {
             let later = classes.keys().copied().filter(move |later| Some(*later) > key);
             later.take(limits::MEMORY_SAMPLE).collect::<Vec<_>>()
@@ -237,6 +244,7 @@ mod tests {
         let mut costs = Costs::new(BTreeMap::new());
         let all: Vec<(u64, &str, Kind)> = (0..80).map(|key| (key, "sim", Kind::Pull)).collect();
         let classes = classes(&all);
+        costs.learn_memory(&[(ChildKey(3), 5 << 20)], &classes);
         let mut seen: Vec<ChildKey> = Vec::new();
         while seen.len() < 80 {
             let next = costs.due_for_memory(&classes);
@@ -249,5 +257,19 @@ mod tests {
         costs.learn(&usage(&[(3, 0)]), &classes, Duration::ZERO, None);
         costs.learn(&usage(&[(3, 1)]), &classes, Duration::ZERO, SECOND);
         assert_eq!(costs.told()[0].memory, 5 << 20);
+    }
+
+    #[test]
+    fn memory_is_read_first_of_what_is_new() {
+        let mut costs = Costs::new(BTreeMap::new());
+        let mut all: Vec<(u64, &str, Kind)> = (0..80).map(|key| (key, "sim", Kind::Pull)).collect();
+        let first = costs.due_for_memory(&classes(&all));
+        assert_eq!(first.len(), limits::MEMORY_SAMPLE);
+        costs.learn_memory(&[(first[0], 5 << 20)], &classes(&all));
+        all.push((200, "other", Kind::Push));
+        let classes = classes(&all);
+        assert_eq!(costs.due_for_memory(&classes), [ChildKey(200)]);
+        costs.learn_memory(&[(ChildKey(200), 7 << 20)], &classes);
+        assert_eq!(costs.due_for_memory(&classes)[0], ChildKey(0), "the others have their turn");
     }
 }

@@ -89,18 +89,24 @@ impl Meter {
         }
     }
 
-    /// Measures. `own` is the CPU time of this process.
+    /// Measures. Of so many processes `classes` says what each is, where that is
+    /// asked for; `own` is the CPU time of this one.
     pub(super) fn measure(
         &mut self,
         supervisor: &Supervisor,
-        classes: &BTreeMap<ChildKey, Class>,
+        processes: usize,
+        classes: impl FnOnce() -> BTreeMap<ChildKey, Class>,
         own: Duration,
         now: Instant,
     ) -> Load {
         self.sample(now);
-        self.learn(supervisor, classes, own, now);
-        let resident = supervisor.resident(&self.costs.due_for_memory(classes));
-        self.costs.learn_memory(&resident, classes);
+        if self.learns(processes, now) {
+            let since = self.learnt.replace(now).map(|at| now.saturating_duration_since(at));
+            let classes = classes();
+            self.costs.learn(&supervisor.cpu_times(), &classes, own, since);
+            let resident = supervisor.resident(&self.costs.due_for_memory(&classes));
+            self.costs.learn_memory(&resident, &classes);
+        }
         let (memory, memory_used) = self.memory();
         let (fds, fds_used) = descriptors();
         Load {
@@ -116,22 +122,12 @@ impl Meter {
         }
     }
 
-    /// Learns what sessions cost. The clock of each process is asked for by a
-    /// system call, so where there are many they are asked less often.
-    fn learn(
-        &mut self,
-        supervisor: &Supervisor,
-        classes: &BTreeMap<ChildKey, Class>,
-        own: Duration,
-        now: Instant,
-    ) {
+    /// Whether it is time to learn what sessions cost: each process is asked for by
+    /// system calls, so where there are many they are asked less often.
+    fn learns(&self, processes: usize, now: Instant) -> bool {
         let since = self.learnt.map(|at| now.saturating_duration_since(at));
-        let many = classes.len() > limits::CPU_SAMPLE;
-        if many && since.is_some_and(|since| since < limits::CPU_SAMPLE_EVERY) {
-            return;
-        }
-        self.learnt = Some(now);
-        self.costs.learn(&supervisor.cpu_times(), classes, own, since);
+        let few = processes <= limits::CPU_SAMPLE;
+        few || since.is_none_or(|since| since >= limits::CPU_SAMPLE_EVERY)
     }
 
     /// Takes a sample of the CPU in use.
@@ -298,6 +294,17 @@ mod tests {
         }
         assert!((median(&meter.samples) - 1.0).abs() < 1e-9, "{:?}", meter.samples);
         assert_eq!(meter.samples.len(), 4);
+    }
+
+    #[test]
+    fn where_there_are_many_processes_costs_are_learnt_less_often() {
+        let (mut meter, now) = (Meter::new(Caps::default()), Instant::now());
+        assert!(meter.learns(10_000, now));
+        meter.learnt = Some(now);
+        let soon = now + limits::CPU_SAMPLE_EVERY / 2;
+        assert!(meter.learns(limits::CPU_SAMPLE, soon));
+        assert!(!meter.learns(limits::CPU_SAMPLE + 1, soon));
+        assert!(meter.learns(limits::CPU_SAMPLE + 1, now + limits::CPU_SAMPLE_EVERY));
     }
 
     #[test]

@@ -402,9 +402,10 @@ impl Owner {
         }));
         let own = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
         let own = Duration::try_from(own).unwrap_or_default();
-        let classes = self.core.classes();
-        let supervisor = &self.means.supervisor;
-        Input::Load(self.meter.measure(supervisor, &classes, own, Instant::now()))
+        let (supervisor, core) = (&self.means.supervisor, &self.core);
+        let classes = || core.classes();
+        let load = self.meter.measure(supervisor, core.processes(), classes, own, Instant::now());
+        Input::Load(load)
     }
 
     pub(super) fn tell_figures(&self) {

@@ -22,8 +22,12 @@ build: ## The binaries, optimised
 	cargo build --release --locked
 
 .PHONY: test
-test: fmt clippy doc deny unit container ## Everything that must hold before a change lands
+test: tools fmt clippy doc deny unit container ## Everything that must hold before a change lands
 	@echo "make test: all passed"
+
+.PHONY: tools
+tools: ## The programs that the tests use beside Rust, installed where that can be done
+	@scripts/test-tools.sh
 
 .PHONY: fmt
 fmt: ## Formatting, checked

@@ -173,7 +173,7 @@ mod tests {
                 let (ages, looks) = play(frames, phase, 0, 0, 800, &mut random);
                 let late = percentile(&ages[300..], 0.99);
                 assert!(late <= most, "{frames} frames, phase {phase}: {late}");
-                assert!(looks <= 800 * 5 / 4, "{looks} looks for 800 batches");
+                assert!(looks <= 800 * 11 / 10, "{looks} looks for 800 batches");
             }
         }
     }

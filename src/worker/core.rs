@@ -161,6 +161,8 @@ pub struct Core {
     beats: u64,
     born: Instant,
     last_beat: Option<Instant>,
+    /// When [`Core::forget`] is due.
+    forgets_at: Instant,
     /// Something changed that the dispatchers have not heard.
     news: bool,
 }
@@ -187,6 +189,7 @@ impl Core {
             beats: 0,
             born: now,
             last_beat: None,
+            forgets_at: now,
             news: true,
         }
     }
@@ -237,6 +240,8 @@ impl Core {
             }
             Input::Load(load) => {
                 self.load = Load { sessions_max: self.about.sessions_max, ..load };
+                // It is told with the next heartbeat, and no session is due for it.
+                return out;
             }
             Input::Lease(lease) => self.leased(lease, &mut out),
             Input::Retire => self.retire(),
@@ -396,8 +401,13 @@ impl Core {
         }
     }
 
-    /// Forgets the epochs of rooms that were left long ago.
+    /// Forgets the epochs of rooms that were left long ago. It looks at every room, and so
+    /// does so now and then.
     fn forget(&mut self, now: Instant) {
+        if now < self.forgets_at {
+            return;
+        }
+        self.forgets_at = now + limits::EPOCH_KEEP / 12;
         let live: BTreeSet<&RoomId> =
             self.sessions.values().map(|session| &session.assign.room).collect();
         self.epochs.retain(|room, (_, seen)| {

@@ -115,13 +115,15 @@ impl Owner {
         }
     }
 
-    /// When [`Input::Tick`] is due. Nothing but an input changes it.
+    /// When [`Input::Tick`] is due. Nothing but an input changes it, and the load does not.
     pub(super) fn deadline(&mut self) -> Instant {
         *self.due.get_or_insert_with(|| self.core.deadline())
     }
 
     pub(super) fn handle(&mut self, input: Input) {
-        self.due = None;
+        if !matches!(input, Input::Load(_)) {
+            self.due = None;
+        }
         for output in self.core.handle(input, Instant::now()) {
             self.apply(output);
         }

@@ -454,3 +454,34 @@ fn a_worker_that_nobody_hears_is_mute_and_then_leaves_its_rooms() {
     core.handle(Input::Lease(Lease::Held), at);
     assert!(core.handle(assign("t1", "42", 8), at).contains(&yes()));
 }
+
+#[test]
+fn an_epoch_is_remembered_while_its_room_is_served_and_for_a_while_after() {
+    let mut now = Instant::now();
+    let mut core = core(now);
+    running(&mut core, now);
+    let mut pass = |core: &mut Core, time: Duration| {
+        for _ in 0..time.as_millis() / limits::HEARTBEAT.as_millis() {
+            now += limits::HEARTBEAT;
+            core.handle(Input::Tick, now);
+        }
+        core.epochs.len()
+    };
+    assert_eq!(pass(&mut core, 3 * limits::EPOCH_KEEP), 1);
+    core.sessions.clear();
+    assert_eq!(pass(&mut core, limits::EPOCH_KEEP * 5 / 6), 1);
+    assert_eq!(pass(&mut core, limits::EPOCH_KEEP / 3), 0);
+}
+
+#[test]
+fn the_load_is_told_with_the_next_heartbeat() {
+    let now = Instant::now();
+    let mut core = core(now);
+    let due = core.deadline();
+    let load = Load { cores: 3.0, ..Load::default() };
+    assert_eq!(core.handle(Input::Load(load), due), []);
+    assert_eq!(core.deadline(), due);
+    assert_eq!(core.handle(Input::Tick, due), [Output::Beat]);
+    let beat = core.heartbeat(0);
+    assert_eq!((beat.load.cores, beat.load.sessions_max), (3.0, 2));
+}

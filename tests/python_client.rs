@@ -194,3 +194,29 @@ async fn a_recogniser_that_comes_late_hears_what_was_said_before() {
     let before = pcm.len() / 2 / 320;
     assert!(before >= 205 + 10 && before <= 205 + 10 * (seq as usize - 58), "{before} slots");
 }
+
+#[tokio::test]
+async fn what_was_damaged_on_its_way_is_asked_for_again() {
+    const BATCHES: u64 = 40;
+    let server = NatsServer::start().await;
+    let worker = FakeWorker::start(&server.url()).await;
+    let mut feed = feed(&server.url());
+    let mut out = feed.stdout.take().unwrap();
+    let (r, ann) = (room("r"), track("ann"));
+    let mut pcm = first_sound(&worker, &mut out).await;
+    for seq in 1..BATCHES {
+        let whole = batch(1, seq, 0);
+        worker.keep(&r, &ann, 1, seq, whole.clone());
+        // One bit of it, somewhere else in each: in its keys, its numbers, its samples.
+        let (mut damaged, at) = (whole.to_vec(), (seq as usize * 7_919) % (whole.len() * 8));
+        let at = if seq % 3 == 0 { at } else { at % 800 };
+        damaged[at / 8] ^= 1 << (at % 8);
+        worker.link.publish_bytes("audio.live.r.ann".to_owned(), damaged.into()).await.unwrap();
+    }
+    worker.say(&r, &ann, 1, BATCHES, batch(1, BATCHES, FLAG_LAST)).await;
+    within("end of the track", PATIENCE, out.read_to_end(&mut pcm)).await.unwrap();
+    assert!(within("end", PATIENCE, feed.wait()).await.unwrap().success());
+    let want: Vec<u8> = (0..=BATCHES).flat_map(ramp).collect();
+    assert_eq!(pcm.len(), want.len());
+    assert!(pcm == want, "samples differ");
+}

@@ -7,6 +7,7 @@ come. What becomes of the audio is the caller's matter.
 
 import asyncio
 import json
+import struct
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable
@@ -18,10 +19,15 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+try:
+    from crc32c import crc32c
+except ImportError:  # what was damaged on its way is taken for sound then
+    crc32c = None
+
 BATCH_MAX_BYTES, BATCH_MAX_SLOTS, SLOTS_PER_S, NUMBER_MAX = 256 * 1024, 50, 50, 1 << 62
 # A worker keeps 10 s of each track: 50 batches, or 500 of a single slot.
 DEADLINE_S, RETRY_S, HELD_MAX, TRACKS_MAX, QUEUE_MAX = 10.0, 0.25, 1_000, 256, 4_096
-NACK_MAX_RANGES, NACK_MAX_BATCHES, AUDIO, FLAG_LAST = 16, 64, 0, 4
+NACK_MAX_RANGES, NACK_MAX_BATCHES, AUDIO, FLAG_RESENT, FLAG_LAST = 16, 64, 0, 2, 4
 # While a room is handed over: silence after which the old worker is not waited for, the
 # longest wait, and how long after flag 4 a track may go on under another epoch.
 SILENT_S, HANDOVER_S, ENDED_S = 0.4, 1.0, 0.6
@@ -91,12 +97,27 @@ class Gap:
 Heard = Batch | Gap
 
 
+def fields(m: dict[str, Any]) -> bytes:
+    """What `sum` is the CRC-32C of."""
+    runs, user, role = m.get("runs", []), m.get("user", "").encode(), m.get("role", "").encode()
+    flags = m.get("flags", 0) & ~FLAG_RESENT
+    numbers = (m["epoch"], m["seq"], m["pos"], m["time"], flags, m["rate"], m["ch"], m["n"])
+    out = struct.pack("<QQQqIIBBB", *numbers, len(runs)) + bytes(it for run in runs for it in run)
+    for text in (user, role):
+        out += len(text).to_bytes(4, "little") + text
+    return out + m.get("crc", 0).to_bytes(4, "little")
+
+
 def decode(track: str, payload: bytes) -> Batch:
-    """Reads a batch, or raises ValueError where it is none."""
+    """Reads a batch, or raises ValueError where it is none, or none any more."""
     if len(payload) > BATCH_MAX_BYTES:
         raise ValueError("too large")
     try:
         m = msgpack.unpackb(payload, max_map_len=64, max_array_len=64)
+        if crc32c and "crc" in m and crc32c(m["pcm"]) != m["crc"]:
+            raise ValueError("damaged samples")
+        if crc32c and "sum" in m and crc32c(fields(m)) != m["sum"]:
+            raise ValueError("damaged fields")
         m = {"flags": 0, "user": "", "role": "", "pcm": b"", "runs": [[AUDIO, m["n"]]]} | m
         numbers = [m[key] for key in ("v", "epoch", "seq", "pos", "rate", "ch", "n", "flags")]
         numbers += [number for state, count in m["runs"] for number in (state, count)]
@@ -114,7 +135,9 @@ def decode(track: str, payload: bytes) -> Batch:
         if len(m["pcm"]) != audio * (rate // SLOTS_PER_S) * 2 * ch:
             raise ValueError("pcm of another length")
         return Batch(track, *(m[name] for name in names))
-    except (KeyError, TypeError, AttributeError, msgpack.UnpackException) as error:
+    except (LookupError, TypeError, AttributeError, ArithmeticError, struct.error) as error:
+        raise ValueError(f"no batch: {error!r}") from error
+    except msgpack.UnpackException as error:
         raise ValueError(f"no batch: {error!r}") from error
 
 

@@ -55,7 +55,7 @@ run rooms-1 "$bin/bench-rooms" --rooms "$((rooms / 4))" --frames 1 --seconds "$s
     --floor $calls
 
 say "the same job as people do it today"
-others="python python-raw"
+others="python python-light python-raw"
 has ffmpeg && others="$others ffmpeg"
 has gst-launch-1.0 && others="$others gstreamer"
 # shellcheck disable=SC2086

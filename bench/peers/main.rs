@@ -1,10 +1,11 @@
 //! The worker's job as people do it today, beside the worker, in one run: as many
 //! rooms, whose audio comes through the same kind of pipes at the same pace.
 //!
-//! A Python service with asyncio and nats-py that puts ten frames into a msgpack
-//! batch, from the pipes that the worker has and from bare samples; an `ffmpeg` a
-//! room and a GStreamer pipeline a room, each from its pipe to a socket. Each does less than the worker does, and none of them its
-//! retransmission, time line or adapters.
+//! A Python service with asyncio and nats-py that does what a consumer sees of the
+//! worker, one that only puts ten frames into a msgpack batch, and one that is given
+//! bare samples for it; an `ffmpeg` a room and a GStreamer pipeline a room, each from
+//! its pipe to a socket. Each does less than the worker does, and none of them starts
+//! or watches an adapter.
 
 #[path = "../rig/mod.rs"]
 #[allow(dead_code, reason = "each bench takes the part it needs")]
@@ -39,8 +40,8 @@ const BYTES: f64 = 32_000.0;
 /// How long all rooms may take to be heard, and what is left out after that.
 const PATIENCE: Duration = Duration::from_secs(60);
 const WARM_UP: Duration = Duration::from_secs(3);
-/// As much for the worker: until what it keeps for ten seconds is full and is
-/// used again, it takes its memory from the system.
+/// As much where what was said is kept for ten seconds: until that is full and its
+/// memory is used again, it is taken from the system.
 const FULL: Duration = Duration::from_secs(12);
 
 /// The worker's job as people do it today
@@ -61,7 +62,7 @@ struct Options {
     /// nats-server
     #[arg(long, env = "NATS_SERVER", default_value = "nats-server")]
     nats_server: PathBuf,
-    /// A folder with nats-py and msgpack: `scripts/python-env.sh` prints one
+    /// A folder with nats-py, msgpack and crc32c: `scripts/python-env.sh` prints one
     #[arg(long, env = "PYTHONPATH", default_value = "")]
     python_path: String,
     /// JSON objects instead of a table
@@ -75,8 +76,10 @@ struct Options {
 enum Peer {
     /// The gateway's worker
     Worker,
-    /// One asyncio loop with nats-py, from the pipes that the worker has
+    /// One asyncio loop with nats-py that does what a consumer sees of the worker
     Python,
+    /// Batches alone, from the pipes that the worker has
+    PythonLight,
     /// The same from bare samples: the least it can do
     PythonRaw,
     /// A process a room
@@ -172,7 +175,7 @@ fn gateway(options: &Options) -> anyhow::Result<Row> {
 /// Another one.
 fn measure(options: &Options, peer: Peer) -> anyhow::Result<Row> {
     let ear = match peer {
-        Peer::Python | Peer::PythonRaw => {
+        Peer::Python | Peer::PythonLight | Peer::PythonRaw => {
             let server = Server::start(&options.nats_server)?;
             let sink = Sink::start(&server.address)?;
             Ear::Bus(server, sink)
@@ -187,7 +190,8 @@ fn measure(options: &Options, peer: Peer) -> anyhow::Result<Row> {
         writers.push(writer);
     }
     let mut children = Running(start(options, peer, &ear, readers)?);
-    let shape = if peer == Peer::Python { Shape::Framed } else { Shape::Raw };
+    let framed = matches!(peer, Peer::Python | Peer::PythonLight);
+    let shape = if framed { Shape::Framed } else { Shape::Raw };
     for (room, writer) in writers.into_iter().enumerate() {
         feeder.add(room, writer, shape)?;
     }
@@ -199,7 +203,8 @@ fn measure(options: &Options, peer: Peer) -> anyhow::Result<Row> {
         }
         pace::pause(Duration::from_millis(100));
     }
-    pace::pause(WARM_UP);
+    // Who keeps what it said is measured once it keeps as much as it ever will.
+    pace::pause(if peer == Peer::Python { FULL } else { WARM_UP });
     let begin = (pace::now_us(), children.cpu_us(), ear.bytes());
     pace::pause(Duration::from_secs(options.seconds));
     let end = (pace::now_us(), children.cpu_us(), ear.bytes());
@@ -246,7 +251,11 @@ fn start(
         Ear::Bus(server, _) => {
             let mut command = Command::new("python3");
             command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/bench/peers/worker.py"));
-            command.arg(if peer == Peer::Python { "framed" } else { "raw" });
+            command.arg(match peer {
+                Peer::Python => "job",
+                Peer::PythonLight => "framed",
+                _ => "raw",
+            });
             command.arg(format!("nats://{}", server.address)).stdin(Stdio::null());
             command.env("PYTHONPATH", &options.python_path);
             for reader in &readers {

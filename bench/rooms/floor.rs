@@ -1,4 +1,4 @@
-//! The smallest relay there can be, run after the worker on the same machine
+//! The smallest relays there can be, run after the worker on the same machine
 //! with as many rooms: what the worker is measured by.
 
 use std::{
@@ -10,6 +10,9 @@ use anyhow::{Context, ensure};
 
 use crate::{Adapters, Options};
 
+/// How long it is measured at most, in seconds: it does the same all the time.
+const SECONDS_MAX: u64 = 60;
+
 /// What it used in a room-second.
 #[derive(Debug, Clone, serde::Serialize)]
 pub(crate) struct Floor {
@@ -19,8 +22,9 @@ pub(crate) struct Floor {
     pub(crate) report: serde_json::Value,
 }
 
-/// Runs it.
-pub(crate) fn run(options: &Options) -> anyhow::Result<Floor> {
+/// Runs it, reading as `wake` says: at each `frame`, by epoll, or once a batch, in a
+/// `sweep`.
+pub(crate) fn run(options: &Options, wake: &str) -> anyhow::Result<Floor> {
     let bin = match &options.bin {
         Some(bin) => bin.clone(),
         None => std::env::current_exe()?.parent().map(Path::to_owned).context("no folder above")?,
@@ -30,8 +34,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Floor> {
         Adapters::Sim => "sim",
     };
     let output = Command::new(bin.join("bench-floor"))
-        .args(["--rooms", &options.rooms.to_string(), "--seconds", &options.seconds.to_string()])
-        .args(["--frames", &options.frames.to_string(), "--adapters", adapters, "--json"])
+        .args(["--rooms", &options.rooms.to_string()])
+        .args(["--seconds", &options.seconds.min(SECONDS_MAX).to_string()])
+        .args(["--frames", &options.frames.to_string(), "--adapters", adapters])
+        .args(["--wake", wake, "--json"])
         .arg("--nats-server")
         .arg(&options.nats_server)
         .arg("--bin")

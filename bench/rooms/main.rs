@@ -85,7 +85,7 @@ struct Options {
     /// Count system calls as well, for some seconds more: needs `perf` and root
     #[arg(long)]
     calls: bool,
-    /// Run the smallest relay there can be afterwards, and say the ratio
+    /// Run the smallest relays there can be afterwards, and say the ratios
     #[arg(long)]
     floor: bool,
     /// Where dispatcher, worker and the adapters are
@@ -121,7 +121,8 @@ async fn main() -> anyhow::Result<()> {
     );
     let mut report = run(&options).await?;
     if options.floor {
-        report.floor = Some(floor::run(&options)?);
+        report.floor = Some(floor::run(&options, "sweep")?);
+        report.epoll = Some(floor::run(&options, "frame")?);
     }
     report.print(options.json);
     ensure!(report.is_clean(options.kill_worker), "audio was lost or altered");
@@ -245,6 +246,7 @@ async fn measure(options: &Options, mut fleet: Fleet, feeder: &Feeder) -> anyhow
         unfed: dropped_by_end - dropped,
         latest_feed_us: if options.adapters == Adapters::Fed { latest } else { 0 },
         floor: None,
+        epoll: None,
     })
 }
 

@@ -39,8 +39,10 @@ pub(crate) struct Report {
     pub(crate) unfed: u64,
     /// The latest that one was written after it was due, in µs.
     pub(crate) latest_feed_us: i64,
-    /// The smallest relay in the same run.
+    /// What the smallest relay used in the same run, which reads once a batch.
     pub(crate) floor: Option<Floor>,
+    /// What the smallest relay used that reads whenever a pipe has something.
+    pub(crate) epoll: Option<Floor>,
 }
 
 impl Report {
@@ -127,10 +129,12 @@ impl Report {
         );
         self.print_costs();
         self.print_memory();
-        if let Some(floor) = &self.floor {
+        let relays = [("the smallest relay", &self.floor), ("… by epoll", &self.epoll)];
+        for (name, floor) in relays.into_iter().filter_map(|(name, it)| Some((name, it.as_ref()?)))
+        {
             let worker = self.per(self.cost.worker.cpu_us);
             row(
-                "the smallest relay",
+                name,
                 format!(
                     "{:.1} µs a room-second, the worker {:.2} × that (its audio threads {:.2} ×)",
                     floor.cpu_us,

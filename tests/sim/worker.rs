@@ -267,6 +267,7 @@ impl Worker {
             ..Load::default()
         };
         self.hand(Input::Load(load), now, rng);
+        self.hand(Input::Tick, now, rng);
     }
 
     fn capped_cost(&self, most: usize) -> Cost {

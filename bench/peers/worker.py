@@ -201,7 +201,7 @@ async def main(mode, server, *fds):
     bus = await nats.connect(server)
     fds = [int(fd) for fd in fds]
     if mode == "job":
-        await job(bus, fds)
+        return await job(bus, fds)
     batch = {"framed": framed, "raw": raw}[mode]
     await asyncio.gather(*(room(bus, n, fd, batch) for n, fd in enumerate(fds)))
 

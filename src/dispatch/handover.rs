@@ -298,15 +298,17 @@ impl Core {
             SessionState::Starting | SessionState::Other => Successor::Comes,
             SessionState::Running if report.heard => Successor::Serves,
             SessionState::Running => {
-                let session = self
-                    .workers
-                    .get(&worker)
-                    .and_then(|worker| worker.sessions.get(&(task.clone(), record.epoch)));
-                let runs = session.and_then(|session| session.runs).unwrap_or(self.now.at);
-                if runs + limits::HEARD_WITHIN <= self.now.at {
+                let now = self.now.at;
+                let worker = self.workers.get(&worker);
+                let session = worker.and_then(|it| it.sessions.get(&(task.clone(), record.epoch)));
+                let runs = session.and_then(|session| session.runs).unwrap_or(now);
+                let due = runs + limits::HEARD_WITHIN;
+                // It may be gone since its worker was last heard.
+                if worker.is_some_and(|worker| worker.heard >= due) {
                     return Successor::Serves;
                 }
-                self.plan(task).look = Some(runs + limits::HEARD_WITHIN);
+                let look = if due > now { due } else { now + limits::HEARTBEAT };
+                self.plan(task).look = Some(look);
                 Successor::Joined
             }
         }

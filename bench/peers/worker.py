@@ -183,8 +183,8 @@ async def job(bus, fds):
                     {"task": room, "room": room, "epoch": 1, "state": "running"}
                     for room in tracks
                 ]
-                beat = {"worker": "python", "seq": turn // 5, "sessions": running}
-                await bus.publish("gateway.worker.python.heartbeat", json.dumps(beat).encode())
+                sign = {"worker": "python", "seq": turn // 5, "sessions": running}
+                await bus.publish("gateway.worker.python.heartbeat", json.dumps(sign).encode())
             for track in list(tracks.values())[turn % 50::50]:
                 clock = {
                     "room": track.room, "epoch": 1, "pos": track.pos,

@@ -303,8 +303,8 @@ impl Core {
                 let session = worker.and_then(|it| it.sessions.get(&(task.clone(), record.epoch)));
                 let runs = session.and_then(|session| session.runs).unwrap_or(now);
                 let due = runs + limits::HEARD_WITHIN;
-                // It may be gone since its worker was last heard.
-                if worker.is_some_and(|worker| worker.heard >= due) {
+                // It may be gone since its worker last told of it.
+                if worker.is_some_and(|worker| worker.told >= due) {
                     return Successor::Serves;
                 }
                 let look = if due > now { due } else { now + limits::HEARTBEAT };

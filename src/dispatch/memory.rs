@@ -154,7 +154,10 @@ pub(super) struct Worker {
     /// Its last heartbeat, without the sessions; none: it is only expected,
     /// because a task's record names it.
     pub(super) beat: Option<Heartbeat>,
+    /// When it last gave a sign of life, of whatever kind.
     pub(super) heard: Instant,
+    /// When it last told what it runs.
+    pub(super) told: Instant,
     /// When it is asked for a heartbeat that can be read, though its lease be
     /// renewed.
     pub(super) beat_due: Instant,
@@ -196,6 +199,7 @@ impl Worker {
         Self {
             beat: None,
             heard: now,
+            told: now,
             beat_due: now + limits::WORKER_SUSPECT,
             beats: 0,
             gone: false,

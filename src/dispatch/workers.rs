@@ -89,7 +89,7 @@ impl Core {
         }
         worker.beat = Some(beat);
         worker.beats += 1;
-        worker.heard = now;
+        (worker.heard, worker.told) = (now, now);
         worker.beat_due = now + limits::WORKER_SUSPECT;
         worker.absolve();
         self.timers.set(Timer::Worker(id.clone()), Some(now + limits::WORKER_SUSPECT));
@@ -327,7 +327,7 @@ impl Core {
                 } else if let Some(worker) = self.workers.get_mut(id)
                     && worker.beat.as_ref().is_some_and(|last| last.boot == beat.boot)
                 {
-                    worker.heard = self.now.at;
+                    (worker.heard, worker.told) = (self.now.at, self.now.at);
                     worker.beat_due = self.now.at + limits::WORKER_SUSPECT;
                     worker.absolve();
                 }

@@ -80,7 +80,9 @@ fn a_room_without_a_track_is_handed_over_after_a_while() {
         assert_eq!(stage.handle(alive("w2", seq, NEXT), ms), []);
         assert_eq!(stage.handle(leaving("w1", seq + 10, T1), ms), []);
     }
-    // It may be gone since it was last heard.
+    // It may be gone since it was last told of; that its worker lives says nothing of it.
+    assert_eq!(stage.run_to(5_100 + within), []);
+    assert_eq!(stage.handle(Input::Renewed(worker("w2")), 5_150 + within), []);
     assert_eq!(stage.run_to(5_200 + within), []);
     let mut out = stage.handle(alive("w2", 90, NEXT), 5_300 + within);
     out.extend(stage.run_to(5_800 + within));

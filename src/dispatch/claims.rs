@@ -172,10 +172,15 @@ impl Core {
 
     /// Until when at most a worker may still be leaving a task that ended.
     fn leaving(&self, task: &TaskId, holder: &Handover) -> Option<Instant> {
-        let worker = self.workers.get(&holder.worker).filter(|worker| !worker.gone)?;
+        let now = self.now.at;
+        let Some(worker) = self.workers.get(&holder.worker).filter(|it| it.beat.is_some()) else {
+            // Who leads only just now has not heard yet of all that run.
+            return (now < self.judges_from).then_some(now + limits::HEARTBEAT);
+        };
         let session = worker.sessions.get(&(task.clone(), holder.epoch))?;
-        let until = session.over.unwrap_or(self.now.at) + limits::ROOM_LEAVING;
-        (!session.report.state.is_ended() && until > self.now.at).then_some(until)
+        let until = session.over.unwrap_or(now) + limits::ROOM_LEAVING;
+        let is_there = !worker.gone && !session.report.state.is_ended();
+        (is_there && until > now).then_some(until)
     }
 
     /// A read of a task's key that somebody waited for has ended.

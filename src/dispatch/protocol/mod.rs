@@ -45,6 +45,45 @@ fn a_room_has_one_task_and_the_refusal_names_it() {
     assert_eq!(refusal(&out).message, "room 42 is served by task t1: cancel it first");
 }
 
+/// A leader that was elected a moment ago, of a room whose task was forgotten with a
+/// bucket; its worker `w1` has not been heard yet, and a task for it has come.
+fn of_a_forgotten_room() -> Stage {
+    let mut stage = Stage::new();
+    let room = RoomRecord {
+        room: RoomId::parse("42").unwrap(),
+        task: Some(id("t1")),
+        worker: Some(worker("w1")),
+        from: None,
+        epoch: Epoch(1),
+        origin_us: 0,
+    };
+    stage.write(Record::Room(Arc::new(room)), 10);
+    stage.handle(Input::Elected, 20);
+    stage.handle(alive("w2", 0, &[]), 30);
+    let out = stage.handle(submit("t2", "42"), 40);
+    assert_eq!(out, [submitted("t2", TaskState::Pending, 0, false)]);
+    stage
+}
+
+#[test]
+fn a_new_leader_leaves_a_room_alone_of_whose_worker_it_has_not_heard() {
+    let mut stage = of_a_forgotten_room();
+    stage.run_to(400);
+    stage.handle(alive("w1", 7, &[("t1", 1, SessionState::Running)]), 450);
+    stage.run_to(1_500);
+    assert_eq!(stage.state("t2"), (TaskState::Pending, Epoch(0)));
+}
+
+#[test]
+fn a_room_whose_worker_is_not_heard_in_time_is_given_to_another() {
+    let mut stage = of_a_forgotten_room();
+    let mut out = Vec::new();
+    for seq in 1..=10 {
+        out.extend(stage.handle(alive("w2", seq, &[]), 500 * seq));
+    }
+    assert!(out.contains(&assign("w2", "t2", "42", 2)), "{out:?}");
+}
+
 #[test]
 fn of_two_tasks_for_a_room_the_second_waits_for_the_first() {
     let mut stage = Stage::serving();

@@ -1,11 +1,15 @@
 //! Key-value buckets: compare-and-set and watching, nothing else.
 
-use std::{marker::PhantomData, pin::Pin, time::Duration};
+use std::{
+    marker::PhantomData,
+    pin::Pin,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use async_nats::jetstream::{
     self, ErrorCode,
     kv::{self, CreateErrorKind, Operation, UpdateErrorKind},
-    stream::StorageType,
+    stream::{self, DiscardPolicy, StorageType},
 };
 use futures_util::StreamExt;
 use serde::{Serialize, de::DeserializeOwned};
@@ -94,26 +98,23 @@ impl Store {
         if let Ok(store) = self.context.get_key_value(name).await {
             return Ok(Bucket { store, value: PhantomData });
         }
-        let config = kv::Config {
-            bucket: name.to_owned(),
-            history: 1,
-            max_age: max_age.unwrap_or_default(),
-            max_value_size: i32::try_from(limits::CONTROL_MAX_BYTES).unwrap_or(i32::MAX),
-            storage: StorageType::File,
-            num_replicas: self.replicas,
-            ..kv::Config::default()
-        };
-        let store = self.context.create_key_value(config).await.map_err(|error| {
-            StoreError::new(
+        let config = bucket_config(name, max_age, self.replicas, unix_us());
+        let made = self.context.create_stream(config).await.map(drop);
+        // Another may have made it just now.
+        match (self.context.get_key_value(name).await, made) {
+            (Ok(store), _) => Ok(Bucket { store, value: PhantomData }),
+            (Err(error), Ok(())) => {
+                Err(StoreError::new(format!("cannot open the bucket {name}"), &error))
+            }
+            (Err(_), Err(error)) => Err(StoreError::new(
                 format!(
                     "cannot open the bucket {name} with {} copies (is JetStream enabled in \
                      nats-server? is every server of a cluster up? else see --replicas)",
                     self.replicas
                 ),
                 &error,
-            )
-        })?;
-        Ok(Bucket { store, value: PhantomData })
+            )),
+        }
     }
 
     /// Opens a bucket that somebody else makes.
@@ -135,7 +136,7 @@ impl Store {
     /// # Errors
     /// As [`Store::bucket`].
     pub async fn ensure_events(&self) -> Result<(), StoreError> {
-        let config = jetstream::stream::Config {
+        let config = stream::Config {
             name: subjects::EVENTS_STREAM.to_owned(),
             subjects: vec![TaskEvents::ALL.to_owned()],
             max_age: limits::EVENTS_KEEP,
@@ -143,7 +144,7 @@ impl Store {
             max_message_size: i32::try_from(limits::CONTROL_MAX_BYTES).unwrap_or(i32::MAX),
             storage: StorageType::File,
             num_replicas: self.replicas,
-            ..jetstream::stream::Config::default()
+            ..stream::Config::default()
         };
         self.context.get_or_create_stream(config).await.map(drop).map_err(|error| {
             StoreError::new(format!("cannot open the stream {}", subjects::EVENTS_STREAM), &error)
@@ -164,6 +165,39 @@ impl Store {
         let acked = sent.map_err(|error| StoreError::new(what(), &error))?.await;
         acked.map(drop).map_err(|error| StoreError::new(what(), &error))
     }
+}
+
+/// A bucket as [ADR-8] has it, whose revisions begin at the time in µs at which
+/// it is made: higher than any of a bucket of that name that was there before,
+/// so that a write meant for that one is never taken for one of this.
+///
+/// [ADR-8]: https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-8.md
+fn bucket_config(
+    name: &str,
+    max_age: Option<Duration>,
+    replicas: usize,
+    unix_us: u64,
+) -> stream::Config {
+    stream::Config {
+        name: format!("KV_{name}"),
+        subjects: vec![format!("$KV.{name}.>")],
+        max_messages_per_subject: 1,
+        max_age: max_age.unwrap_or_default(),
+        max_message_size: i32::try_from(limits::CONTROL_MAX_BYTES).unwrap_or(i32::MAX),
+        storage: StorageType::File,
+        num_replicas: replicas,
+        discard: DiscardPolicy::New,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
+        first_sequence: Some(unix_us),
+        ..stream::Config::default()
+    }
+}
+
+fn unix_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Whether another write of the key was under way: the server then refuses with

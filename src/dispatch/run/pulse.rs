@@ -94,7 +94,7 @@ impl Progress {
             return Judgement::Wiped;
         }
         let (told, looks) = self.seen;
-        let still = pulse.last > self.told && told == self.told;
+        let still = !pulse.empty && pulse.last > self.told && told == self.told;
         self.seen = (self.told, if still { looks + 1 } else { 0 });
         if self.seen.1 > PATIENCE { Judgement::Stalled } else { Judgement::Fine }
     }
@@ -143,8 +143,8 @@ mod tests {
         progress.told(3);
         let emptied = Pulse { empty: true, ..pulse(2, 3) };
         assert_eq!(progress.judge(emptied), Wiped);
-        // Nobody has anything to write into it.
+        // Nobody has anything to write into it, and its watch nothing to tell.
         progress.begin(Some(emptied));
-        assert_eq!(progress.judge(emptied), Fine);
+        assert_eq!([(); 9].map(|()| progress.judge(emptied)), [Fine; 9]);
     }
 }

@@ -9,8 +9,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use super::{
     capacity::{Left, Need},
     core::Core,
+    index::is_given,
     io::{Output, Record},
-    memory::{Claim, Timer},
+    memory::{Ahead, Claim, Timer},
     place::{NoPlace, Offer, Want, place},
     queue::Class,
 };
@@ -18,7 +19,7 @@ use crate::{
     bus::messages::WorkerPhase,
     id::{RoomId, TaskId, WorkerId},
     limits,
-    task::{Handover, RoomRecord, TaskRecord, TaskState},
+    task::{Epoch, Handover, RoomRecord, TaskRecord, TaskState},
 };
 
 /// Whether a room may be claimed.
@@ -127,17 +128,14 @@ impl Core {
         }
         let known = self.rooms.get(room).map(|room| (room.task.clone(), room.epoch));
         let Some((Some(owner), epoch)) = known else {
-            return Access::Free;
+            // Who has it may have been forgotten with a bucket.
+            let given = |task: &&TaskId| self.tasks.get(*task).is_some_and(|it| is_given(it.state));
+            let mut others = self.index.of_room(room).filter(|task| **task != record.task);
+            return others.find(given).map_or(Access::Free, |task| Access::Taken(task.clone()));
         };
         if owner == record.task {
-            // Whoever made the claim may be gone, or what we have of the task is
-            // old: it may run there.
-            let behind = epoch > record.epoch;
-            if behind && self.plan(&record.task).behind.replace(epoch) != Some(epoch) {
-                self.read_task(&record.task);
-                return Access::Wait;
-            }
-            return Access::Free;
+            let outbids = epoch <= record.epoch || self.may_outbid(record, epoch);
+            return if outbids { Access::Free } else { Access::Wait };
         }
         let Some(other) = self.tasks.get(&owner) else {
             // Its creation may be on its way to us still.
@@ -156,6 +154,25 @@ impl Core {
         }
         let last = other.worker.clone().map(|worker| Handover { worker, epoch: other.epoch });
         self.left(room, &owner, [last, other.from.clone()])
+    }
+
+    /// Whether a task's own room may be claimed although it is claimed already,
+    /// ahead of the task's record. Another leader may be about to write that, as
+    /// long as the store may take for it; and what we have of it may be old.
+    fn may_outbid(&mut self, record: &TaskRecord, epoch: Epoch) -> bool {
+        let now = self.now.at;
+        let plan = self.plan(&record.task);
+        let ahead = plan.ahead.filter(|ahead| ahead.epoch == epoch);
+        let ahead =
+            ahead.unwrap_or(Ahead { epoch, until: now + limits::STORE_TIMEOUT, read: false });
+        let over = ahead.until <= now;
+        plan.ahead = Some(Ahead { read: over, ..ahead });
+        if !over {
+            self.wake(&record.task);
+        } else if !ahead.read {
+            self.read_task(&record.task);
+        }
+        ahead.read
     }
 
     /// Whether all have left a room who may have been in it for a task: those
@@ -255,6 +272,28 @@ impl Core {
         self.out.push(Output::Put { record: Record::Room(next), expected });
         self.claims
             .insert(record.task.clone(), Claim { room, worker, epoch, from, granted: false });
+    }
+
+    /// Writes a room's claim again where the record of the task that has the room
+    /// is ahead of it: with a bucket the claim was lost, or what was written in
+    /// its place is older.
+    pub(super) fn keep_claim(&mut self, record: &TaskRecord) {
+        let room = &record.spec.room;
+        let known = self.rooms.get(room);
+        if self.rooms.is_busy(room) || known.is_some_and(|known| known.epoch >= record.epoch) {
+            return;
+        }
+        let now_us = i64::try_from(self.now.unix_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
+        let next = Arc::new(RoomRecord {
+            room: room.clone(),
+            task: Some(record.task.clone()),
+            worker: record.worker.clone(),
+            from: record.from.clone(),
+            epoch: record.epoch,
+            origin_us: known.map_or(now_us, |known| known.origin_us),
+        });
+        let expected = self.rooms.write(room, next.clone());
+        self.out.push(Output::Put { record: Record::Room(next), expected });
     }
 
     /// A write or a read of a room's key has ended: its claim is granted or void.

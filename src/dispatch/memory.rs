@@ -64,14 +64,24 @@ pub(super) struct Plan {
     pub(super) room_left: Option<Instant>,
     /// The owner of its room that turned out not to exist.
     pub(super) no_owner: Option<TaskId>,
-    /// The claim on its room, ahead of its record, that the record was read for.
-    pub(super) behind: Option<Epoch>,
+    /// The claim on its room that is ahead of its record.
+    pub(super) ahead: Option<Ahead>,
     /// Who was told of its last update, until they show it.
     pub(super) told: BTreeMap<WorkerId, Telling>,
     /// Why it waits, and since when that is so.
     pub(super) waits: Option<(String, Instant)>,
     /// When that may be written into it, where not at once.
     pub(super) tell_at: Option<Instant>,
+}
+
+/// A claim on a task's room that the task's record does not show yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ahead {
+    pub(super) epoch: Epoch,
+    /// Until when whoever made it may still write the record.
+    pub(super) until: Instant,
+    /// The record was read since.
+    pub(super) read: bool,
 }
 
 /// An update that a worker was told of.

@@ -26,6 +26,9 @@ struct Row<V> {
     /// The reading of the bucket that last told of this key.
     reading: u64,
     op: Op<V>,
+    /// What is under way was begun before the bucket was lost: what comes of it
+    /// may have been lost with it.
+    before_loss: bool,
 }
 
 /// What there is to do after something for a key came to its end.
@@ -57,12 +60,14 @@ pub(super) struct Change<V> {
 pub(super) struct Table<K, V> {
     rows: BTreeMap<K, Row<V>>,
     reading: u64,
+    /// The last reading that told of all there is.
+    told: u64,
     current: bool,
 }
 
 impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
-        Self { rows: BTreeMap::new(), reading: 0, current: false }
+        Self { rows: BTreeMap::new(), reading: 0, told: 0, current: false }
     }
 }
 
@@ -99,6 +104,7 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
     /// of is no longer there. Returns what was lost with it.
     pub(super) fn all_told(&mut self) -> Vec<(K, V)> {
         self.current = true;
+        self.told = self.reading;
         let reading = self.reading;
         let mut lost = Vec::new();
         self.rows.retain(|key, row| {
@@ -121,10 +127,12 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
         let mut lost = Vec::new();
         for row in self.rows.values_mut() {
             row.revision = 0;
+            row.before_loss = !row.is_free();
             if let Some(value) = &row.value
                 && matches!(row.op, Op::None | Op::Again(_))
             {
                 row.op = Op::Write(value.clone());
+                row.before_loss = false;
                 lost.push(value.clone());
             }
         }
@@ -162,6 +170,7 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
         let row = self.rows.entry(key.clone()).or_insert_with(|| Row::new(reading));
         debug_assert!(matches!(row.op, Op::None | Op::Again(_)), "two operations on one key");
         row.op = op;
+        row.before_loss = false;
         // A key that holds nothing is made anew, whatever was deleted there.
         if row.value.is_some() { row.revision } else { 0 }
     }
@@ -174,11 +183,20 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
         outcome: Outcome<V>,
         retry: Instant,
     ) -> (Option<Change<V>>, End) {
-        let reading = self.reading;
+        let (reading, told) = (self.reading, self.told);
         let Some(row) = self.rows.get_mut(key) else { return (None, End::Fine) };
         let op = std::mem::replace(&mut row.op, Op::None);
+        let before_loss = std::mem::take(&mut row.before_loss);
         let mut end = End::Fine;
         let change = match (outcome, op) {
+            (Outcome::Written(_), Op::Write(value))
+            | (Outcome::Found(Some((value, _))), Op::Read { .. })
+                if before_loss =>
+            {
+                row.op = Op::Read { overtaken: false };
+                end = End::ReadNow;
+                row.know(value)
+            }
             (Outcome::Written(revision), Op::Write(value)) => {
                 row.reading = reading;
                 row.take(revision, Some(value))
@@ -203,6 +221,8 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
                 end = End::Restore;
                 None
             }
+            // A whole reading did not tell of it, and it is not there: it is gone.
+            (Outcome::Found(None), Op::Read { .. }) if row.reading < told => row.empty_out(),
             (Outcome::Found(None), Op::Read { overtaken }) if overtaken || row.value.is_some() => {
                 // It was deleted, which the watch will tell, or a replica lags,
                 // or what overtook us is not written yet.
@@ -235,7 +255,7 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
 
 impl<V: Clone> Row<V> {
     fn new(reading: u64) -> Self {
-        Self { value: None, revision: 0, reading, op: Op::None }
+        Self { value: None, revision: 0, reading, op: Op::None, before_loss: false }
     }
 
     fn is_free(&self) -> bool {
@@ -249,6 +269,16 @@ impl<V: Clone> Row<V> {
         }
         self.revision = revision;
         let before = std::mem::replace(&mut self.value, value);
+        Some(Change { before, after: self.value.clone() })
+    }
+
+    /// Takes in what was there before the bucket was lost, where nothing was
+    /// told of it since.
+    fn know(&mut self, value: V) -> Option<Change<V>> {
+        if self.revision > 0 {
+            return None;
+        }
+        let before = self.value.replace(value);
         Some(Change { before, after: self.value.clone() })
     }
 
@@ -364,5 +394,56 @@ mod tests {
         table.write(&"new", 3);
         assert_eq!(table.all_told(), [("old", 1)]);
         assert!(table.is_busy(&"new"));
+    }
+
+    #[test]
+    fn what_was_done_before_a_bucket_was_lost_may_be_lost_with_it() {
+        let mut table = T::default();
+        table.watching();
+        table.seen(&"written", 7, Some(1));
+        table.seen(&"read", 8, Some(2));
+        table.all_told();
+        table.write(&"written", 3);
+        table.read(&"read");
+        assert!(table.wiped().is_empty());
+        let (change, end) = table.finished(&"written", Outcome::Written(9), later());
+        assert_eq!((change.unwrap().after, end), (Some(3), End::ReadNow));
+        let (_, end) = table.finished(&"read", Outcome::Found(Some((2, 8))), later());
+        assert_eq!(end, End::ReadNow);
+        for (key, value) in [("written", 3), ("read", 2)] {
+            assert_eq!(table.finished(&key, Outcome::Found(None), later()).1, End::Restore);
+            let (change, end) = table.finished(&key, Outcome::Written(1), later());
+            assert_eq!((change.unwrap().after, end), (Some(value), End::Fine));
+        }
+    }
+
+    #[test]
+    fn what_another_wrote_since_a_bucket_was_lost_counts_before_what_we_had() {
+        let mut table = T::default();
+        table.seen(&"k", 7, Some(1));
+        table.write(&"k", 2);
+        table.wiped();
+        table.seen(&"k", 3, Some(9));
+        assert_eq!(table.finished(&"k", Outcome::Written(8), later()), (None, End::ReadNow));
+        let found = Outcome::Found(Some((9, 3)));
+        assert_eq!(table.finished(&"k", found, later()), (None, End::Fine));
+        assert_eq!(table.get("k"), Some(&9));
+        assert_eq!(table.write(&"k", 4), 3);
+    }
+
+    #[test]
+    fn what_was_busy_while_a_reading_did_not_tell_of_it_is_gone_once_it_is_not_found() {
+        let mut table = T::default();
+        table.watching();
+        table.seen(&"k", 1, Some(1));
+        table.all_told();
+        table.read(&"k");
+        assert_eq!(table.finished(&"k", Outcome::Unknown, later()).1, End::Unanswered);
+        table.watching();
+        assert!(table.all_told().is_empty() && table.get("k").is_some());
+        table.read(&"k");
+        let (change, end) = table.finished(&"k", Outcome::Found(None), later());
+        assert_eq!((change.unwrap().after, end), (None, End::Fine));
+        assert!(!table.is_busy(&"k"));
     }
 }

@@ -119,6 +119,7 @@ impl Core {
             plan.expires.map(|(_, at)| at),
             plan.ends.map(|(_, at)| at),
             plan.rests_until,
+            plan.ahead.map(|ahead| ahead.until),
             plan.room_left,
             plan.look,
             plan.waits.as_ref().map(|(_, since)| *since + limits::WAIT_REASON_AFTER),
@@ -161,6 +162,7 @@ impl Core {
         if ours.is_some_and(|claim| claim.granted && claim.epoch == record.epoch) {
             self.plan(&record.task).ask = Ask::Due;
         }
+        self.keep_claim(record);
         self.plan(&record.task).look = None;
         self.tell_of_update(record);
         match &record.from {

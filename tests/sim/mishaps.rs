@@ -23,6 +23,7 @@ impl World {
             let until = &mut self.machines[worker].troubled_until;
             *until = (*until).max(now + span + 8_000 * MS);
         }
+        self.write_late(fault);
         match fault {
             Fault::KillLeader(span)
             | Fault::PauseLeader(span)
@@ -122,6 +123,36 @@ impl World {
                     self.after(delay, Event::Node { at, life, message });
                 }
                 self.after(span, Event::ServerBack);
+            }
+        }
+    }
+
+    /// What a dispatcher wrote while it could not reach the server comes when it
+    /// can: a worker that was in trouble then may be so until that time.
+    fn write_late(&mut self, fault: Fault) {
+        let now = self.now;
+        let cut = self.nodes.iter().filter_map(|node| node.port.cut_until).max();
+        let cut = match fault {
+            Fault::CutDispatcher(_, span) => cut.max(Some(now + span)),
+            _ => cut,
+        };
+        let Some(cut) = cut.filter(|until| *until > now) else { return };
+        for machine in self.machines.iter_mut().filter(|it| it.troubled_until > now) {
+            machine.troubled_until = machine.troubled_until.max(cut + 8_000 * MS);
+        }
+    }
+
+    /// A dispatcher that led whoever has the lease does so no more.
+    pub fn end_force(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        if let Some(paused) = node.port.paused_until {
+            // It comes to itself first, and may have been elected then.
+            self.at(paused.max(self.now + 1), Event::EndForce { at });
+        } else if node.forced_until.is_some_and(|until| until <= self.now) {
+            node.forced_until = None;
+            if !node.lease.leads() {
+                let life = node.life;
+                self.hand_to(at, life, Message::Core(Input::Deposed));
             }
         }
     }

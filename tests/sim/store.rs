@@ -1,6 +1,6 @@
 //! The two buckets and the lease as JetStream keeps them: one revision for each
 //! write, compare-and-set, a lease that vanishes two seconds after its last
-//! write. A bucket that is made anew counts from the beginning.
+//! write. A bucket that is made anew counts on.
 
 use std::collections::BTreeMap;
 
@@ -42,13 +42,14 @@ impl Store {
         *last
     }
 
-    /// Loses all that is in a bucket, and with the bucket itself its count.
+    /// Loses all that is in a bucket. One that is made anew counts on from a
+    /// later time.
     pub fn lose(&mut self, shelf: Shelf, bucket: bool) {
         self.entries.retain(|key, _| shelf_of(key) != shelf);
         if bucket {
             match shelf {
-                Shelf::Tasks => self.tasks = 0,
-                Shelf::Rooms => self.rooms = 0,
+                Shelf::Tasks => self.tasks += 1_000_000,
+                Shelf::Rooms => self.rooms += 1_000_000,
             }
         }
     }

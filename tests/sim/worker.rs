@@ -236,7 +236,9 @@ impl Worker {
     pub fn run(&mut self, now: u64, rng: &mut Rng) {
         while let Some(entry) = self.steps.first_entry().filter(|entry| entry.key().0 <= now) {
             let (child, step) = entry.remove();
-            if !matches!(step, Step::Drained) && !self.alive.contains_key(&child) {
+            // That it was spawned is told of one that has ended already, too.
+            let told = matches!(step, Step::Spawned | Step::Drained);
+            if !told && !self.alive.contains_key(&child) {
                 continue;
             }
             let input = match step {

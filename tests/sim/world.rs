@@ -455,16 +455,7 @@ impl World {
                 }
             }
             Event::FindsLost { at, life, shelf } => self.finds_lost(at, life, shelf),
-            Event::EndForce { at } => {
-                let node = &mut self.nodes[at];
-                if node.forced_until.is_some_and(|until| until <= self.now) {
-                    node.forced_until = None;
-                    if !node.lease.leads() {
-                        let life = node.life;
-                        self.hand_to(at, life, Message::Core(Input::Deposed));
-                    }
-                }
-            }
+            Event::EndForce { at } => self.end_force(at),
             Event::LooksAtHeld { worker } => self.looks_at_held(worker),
             Event::Undrain { worker } => {
                 let machine = &mut self.machines[worker];

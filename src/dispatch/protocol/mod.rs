@@ -13,7 +13,8 @@ use super::io::*;
 use crate::{
     bus::messages::*,
     id::RoomId,
-    task::{Epoch, RoomRecord, TaskRecord, TaskState},
+    limits,
+    task::{Epoch, RoomRecord, TaskRecord, TaskState, Update},
 };
 
 #[test]
@@ -325,11 +326,14 @@ fn a_task_that_runs_is_not_given_away_on_an_old_record_of_it() {
     };
     stage.write(Record::Room(Arc::new(room)), 2);
     assert_eq!(stage.handle(Input::Elected, 10), []);
+    assert_eq!(stage.run_to(1_000), []);
     assert_eq!(stage.state("t1"), (TaskState::Running, Epoch(7)));
+    assert_eq!(stage.room("42").epoch, Epoch(7));
 }
 
-#[test]
-fn a_claim_without_its_task_is_made_again() {
+/// A leader that was elected at 10 ms; another has claimed the room for `t1` under
+/// epoch 7, and not yet written that into the task.
+fn of_a_claim_without_its_task() -> Stage {
     let mut stage = Stage::new();
     stage.handle(alive("w1", 0, &[]), 0);
     let room = RoomRecord {
@@ -342,7 +346,87 @@ fn a_claim_without_its_task_is_made_again() {
     };
     stage.write(Record::Room(Arc::new(room)), 1);
     stage.write(Record::Task(Arc::new(pending("t1"))), 2);
-    assert_eq!(stage.handle(Input::Elected, 10), [assign("w1", "t1", "42", 8)]);
+    assert_eq!(stage.handle(Input::Elected, 10), []);
+    stage
+}
+
+#[test]
+fn a_claim_without_its_task_is_made_again_once_nobody_can_be_writing_that() {
+    let mut stage = of_a_claim_without_its_task();
+    let over = 10 + u64::try_from(limits::STORE_TIMEOUT.as_millis()).unwrap();
+    assert_eq!(stage.run_to(over - 1), []);
+    stage.handle(alive("w1", 1, &[]), over - 1);
+    assert_eq!(stage.run_to(over), [assign("w1", "t1", "42", 8)]);
+}
+
+#[test]
+fn a_claim_whose_task_another_leader_writes_in_time_is_not_outbid() {
+    let mut stage = of_a_claim_without_its_task();
+    let given = TaskRecord {
+        state: TaskState::Assigned,
+        epoch: Epoch(7),
+        worker: Some(worker("w9")),
+        ..pending("t1")
+    };
+    stage.write(Record::Task(Arc::new(given)), 300);
+    assert_eq!(stage.run_to(1_400), []);
+    assert_eq!(stage.room("42").epoch, Epoch(7));
+}
+
+/// The room's record says what it did before `t1` was given away, or nothing, as
+/// where buckets were lost; `t1` runs at `w1` under epoch 7.
+fn of_a_claim_that_was_lost(room: Option<RoomRecord>) -> Stage {
+    let mut stage = Stage::new();
+    stage.handle(alive("w1", 0, &[("t1", 7, SessionState::Running)]), 0);
+    stage.handle(alive("w2", 0, &[]), 0);
+    let runs = TaskRecord {
+        state: TaskState::Running,
+        epoch: Epoch(7),
+        worker: Some(worker("w1")),
+        ..pending("t1")
+    };
+    if let Some(room) = room {
+        stage.write(Record::Room(Arc::new(room)), 1);
+    }
+    stage.write(Record::Task(Arc::new(runs)), 2);
+    stage
+}
+
+#[test]
+fn a_claim_that_was_lost_is_made_again_as_the_task_has_it() {
+    let claim = RoomRecord {
+        room: RoomId::parse("42").unwrap(),
+        task: Some(id("t1")),
+        worker: Some(worker("w1")),
+        from: None,
+        epoch: Epoch(7),
+        origin_us: 5,
+    };
+    let old = RoomRecord { epoch: Epoch(3), worker: Some(worker("w2")), ..claim.clone() };
+    let mut stage = of_a_claim_that_was_lost(Some(old));
+    assert_eq!(stage.handle(Input::Elected, 10), []);
+    assert_eq!(stage.room("42"), claim);
+    let mut stage = of_a_claim_that_was_lost(None);
+    assert_eq!(stage.handle(Input::Elected, 10), []);
+    let origin_us = stage.room("42").origin_us;
+    assert_eq!(stage.room("42"), RoomRecord { origin_us, ..claim });
+    assert_eq!(stage.state("t1"), (TaskState::Running, Epoch(7)));
+}
+
+#[test]
+fn a_room_whose_claim_was_lost_is_not_given_away_while_a_task_has_it() {
+    let mut stage = of_a_claim_that_was_lost(None);
+    let late = TaskRecord { task: id("t0"), spec: spec("t0", "42"), ..pending("t0") };
+    stage.write(Record::Task(Arc::new(late)), 3);
+    // What becomes of a write of the one that has it is not known for a while.
+    stage.lose_writes(true);
+    let urgent = Box::new(Update { priority: Some(9), ..Update::of(id("t1")) });
+    stage.handle(Input::Call { call: CallId(7), request: Request::Update(urgent) }, 4);
+    stage.lose_writes(false);
+    assert_eq!(stage.handle(Input::Elected, 10), []);
+    stage.run_to(900);
+    assert_eq!(stage.room("42").task, Some(id("t1")));
+    assert_eq!(stage.state("t0"), (TaskState::Pending, Epoch(0)));
 }
 
 #[test]

@@ -7,6 +7,7 @@
 // floor 0: every bound
 pub mod limits;
 // floor 1: names and process-wide matters
+pub mod clock;
 pub mod id;
 pub mod shutdown;
 pub mod telemetry;

@@ -1,10 +1,6 @@
 //! Key-value buckets: compare-and-set and watching, nothing else.
 
-use std::{
-    marker::PhantomData,
-    pin::Pin,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{marker::PhantomData, pin::Pin, time::Duration};
 
 use async_nats::jetstream::{
     self, ErrorCode,
@@ -20,7 +16,7 @@ use super::{
     messages::TaskEvent,
     subjects::{self, TaskEvents, Topic},
 };
-use crate::limits;
+use crate::{clock, limits};
 
 /// JetStream cannot be reached, or refuses.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +94,7 @@ impl Store {
         if let Ok(store) = self.context.get_key_value(name).await {
             return Ok(Bucket { store, value: PhantomData });
         }
-        let config = bucket_config(name, max_age, self.replicas, unix_us());
+        let config = bucket_config(name, max_age, self.replicas, clock::unix_us());
         let made = self.context.create_stream(config).await.map(drop);
         // Another may have made it just now.
         match (self.context.get_key_value(name).await, made) {
@@ -167,9 +163,10 @@ impl Store {
     }
 }
 
-/// A bucket as [ADR-8] has it, whose revisions begin at the time in µs at which
-/// it is made: higher than any of a bucket of that name that was there before,
-/// so that a write meant for that one is never taken for one of this.
+/// A bucket as [ADR-8] has it, which the library makes as well, but for where its
+/// revisions begin: at the time in µs at which it is made. Unless clocks were set
+/// back meanwhile, that is higher than any of a bucket of that name that was there
+/// before, so that a write meant for that one is never taken for one of this.
 ///
 /// [ADR-8]: https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-8.md
 fn bucket_config(
@@ -193,11 +190,6 @@ fn bucket_config(
         first_sequence: Some(unix_us),
         ..stream::Config::default()
     }
-}
-
-fn unix_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Whether another write of the key was under way: the server then refuses with

@@ -5,7 +5,7 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -28,6 +28,7 @@ use crate::{
         recording::{Past, Recorded, Since},
         subjects::{self, Lane, RoomEvents, Topic, TrackNack},
     },
+    clock,
     id::RoomId,
     limits,
 };
@@ -178,8 +179,7 @@ async fn open_past(
     let since = match options.from {
         From::RoomStart => Since::Beginning,
         From::Ago(ago) if ago > limits::RING_AGE => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let us = now.saturating_sub(ago).as_micros();
+            let us = clock::unix().saturating_sub(ago).as_micros();
             Since::Time(i64::try_from(us).unwrap_or(i64::MAX))
         }
         From::Ago(_) | From::Now => return Ok(None),

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -29,6 +29,7 @@ use crate::{
         service::{Request, Service},
         subjects::{WorkerAssign, WorkerInventory, WorkerPing, WorkerRevoke, WorkerUpdate},
     },
+    clock,
     id::{RoomId, TaskId, WorkerId},
     sdk::{
         adapter::{Adapters, Direction, Mode},
@@ -174,7 +175,7 @@ impl Owner {
             Output::Beat => {
                 self.means.rooms.send_replace(self.core.rooms());
                 self.means.held.send_replace(self.core.held());
-                let beat = self.core.heartbeat(unix_ms());
+                let beat = self.core.heartbeat(clock::unix_ms());
                 self.say(Say::Beat(Box::new(beat)));
             }
         }
@@ -297,7 +298,7 @@ impl Owner {
 
     pub(super) fn request(&mut self, request: Request) {
         if request.endpoint == WorkerPing::VERB {
-            let beat = self.core.heartbeat(unix_ms());
+            let beat = self.core.heartbeat(clock::unix_ms());
             return self.say(Say::Alive(request, Box::new(beat)));
         }
         if request.endpoint == WorkerInventory::VERB {
@@ -449,9 +450,4 @@ pub(super) fn exit_input(exited: Exited) -> Input {
     let ended =
         Ended { clean: end == End::Code(0), hopeless: matches!(end, End::NotStarted(_)), text };
     Input::Exited { child: key, ended }
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

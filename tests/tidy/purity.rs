@@ -28,6 +28,7 @@ const PURE: &[&str] = &[
 const FORBIDDEN: &[(&[&str], &str)] = &[
     (&["Instant", "now"], "take the time as an argument"),
     (&["SystemTime"], "take the time as an argument, in µs or ms since the epoch"),
+    (&["crate", "clock"], "take the time as an argument, in µs or ms since the epoch"),
     (&["tokio"], "the shell around it is what runs"),
     (&["async_nats"], "the bus is a shell of its own"),
     (&["rand"], "take the seed as an argument"),

@@ -3,10 +3,10 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
-use audio_gateway::bus::messages::TaskView;
+use audio_gateway::{bus::messages::TaskView, clock};
 use comfy_table::Table;
 use serde::Serialize;
 
@@ -91,8 +91,7 @@ impl Show {
         if !self.people {
             return ms.to_string();
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let ago = now.saturating_sub(Duration::from_millis(ms));
+        let ago = clock::unix().saturating_sub(Duration::from_millis(ms));
         format!("{} ago", humantime::format_duration(Duration::from_secs(ago.as_secs())))
     }
 

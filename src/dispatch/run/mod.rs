@@ -12,11 +12,7 @@ mod gate;
 mod pulse;
 mod recording;
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -35,6 +31,7 @@ use crate::{
         recording::Bounds,
         service::{Request, Service},
     },
+    clock,
     id::DispatcherId,
     limits,
     shutdown::{Phase, Phases},
@@ -78,8 +75,7 @@ pub(super) enum Message {
 }
 
 fn now() -> Now {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { at: Instant::now(), unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
+    Now { at: Instant::now(), unix_ms: clock::unix_ms() }
 }
 
 /// Runs a dispatcher until its process is told to end.

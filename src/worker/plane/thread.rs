@@ -3,7 +3,7 @@
 use std::{
     collections::{HashSet, VecDeque},
     sync::mpsc::{Receiver, RecvTimeoutError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use rustc_hash::FxHashMap;
@@ -22,6 +22,7 @@ use crate::{
         messages::{NackStatus, RoomEvent, RoomNews},
         subjects,
     },
+    clock,
     id::RoomId,
     limits,
     sdk::process::ChildKey,
@@ -174,7 +175,8 @@ impl Thread {
         let fewest = self.phases.iter().enumerate().min_by_key(|(_, rooms)| **rooms);
         let phase = fewest.map_or(0, |(phase, _)| phase);
         self.phases[phase] += 1;
-        let (unix, phase) = (unix_us(), phase as Us * SLOT_US);
+        let unix = i64::try_from(clock::unix_us()).unwrap_or(i64::MAX);
+        let phase = phase as Us * SLOT_US;
         self.seats.insert(session, Seat::new(Room::new(spec, unix), phase, unix, now));
     }
 
@@ -429,12 +431,6 @@ impl Thread {
         self.stats.chunks = self.effects.pool.chunks();
         self.stats_out.send_replace(self.stats);
     }
-}
-
-/// The time by the wall, µs since the Unix epoch.
-fn unix_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

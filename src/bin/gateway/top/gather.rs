@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use audio_gateway::{
@@ -17,6 +17,7 @@ use audio_gateway::{
         survey::{self, Stats},
     },
     client::Gateway,
+    clock,
     task::TaskState,
 };
 use tokio::{
@@ -73,11 +74,6 @@ async fn count_events(gateway: Gateway, count: Arc<AtomicU64>) {
     }
 }
 
-pub(crate) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 async fn picture(gateway: &Gateway, meter: &mut Meter) -> Result<Picture, AskError> {
     let failed = List {
         states: vec![TaskState::Failed, TaskState::Expired],
@@ -96,7 +92,7 @@ async fn picture(gateway: &Gateway, meter: &mut Meter) -> Result<Picture, AskErr
     );
     // Figures are a luxury: without them the rest is shown.
     let (dispatchers, told) = (dispatchers.unwrap_or_default(), told.unwrap_or_default());
-    let now = unix_ms();
+    let now = clock::unix_ms();
     let count = |all: &[Stats], number: &dyn Fn(&Stats) -> u64| -> BTreeMap<String, u64> {
         all.iter().map(|one| (one.id.clone(), number(one))).collect()
     };

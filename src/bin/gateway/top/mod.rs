@@ -18,6 +18,7 @@ use std::{
 use audio_gateway::{
     bus::{BusOptions, messages::Verdict},
     client::Gateway,
+    clock,
     id::WorkerId,
 };
 use ratatui::{
@@ -31,7 +32,7 @@ use tokio::{
 };
 
 use self::{
-    gather::{Gathered, unix_ms},
+    gather::Gathered,
     model::{Key, Model, Wish},
 };
 use crate::exit::{Exit, Usage};
@@ -108,7 +109,7 @@ impl Screen<'_> {
         let mut redraw = interval(REDRAW);
         let mut health = self.gateway.control().health();
         loop {
-            self.model.now_ms = unix_ms();
+            self.model.now_ms = clock::unix_ms();
             if !*health.borrow_and_update() {
                 self.model.failed("the server is away; reconnecting".to_owned());
             }

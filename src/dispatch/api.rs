@@ -183,6 +183,11 @@ impl Core {
     }
 
     fn fresh_record(&self, task: &TaskId, spec: &TaskSpec) -> TaskRecord {
+        // One that went unanswered may take place yet: this is the same again, and
+        // whichever does is the one of which the event tells.
+        let unsaid = self.events.get(task).map(|(event, _)| event);
+        let unsaid = unsaid.filter(|event| event.state == TaskState::Pending);
+        let created_ms = unsaid.map_or(self.now.unix_ms, |event| event.time_ms);
         TaskRecord {
             task: task.clone(),
             spec: spec.clone(),
@@ -191,9 +196,9 @@ impl Core {
             worker: None,
             from: None,
             reason: String::new(),
-            created_ms: self.now.unix_ms,
-            changed_ms: self.now.unix_ms,
-            pending_ms: self.now.unix_ms,
+            created_ms,
+            changed_ms: created_ms,
+            pending_ms: created_ms,
             started_ms: None,
             cancel: false,
             revision: 0,

@@ -134,8 +134,7 @@ impl Core {
             return others.find(given).map_or(Access::Free, |task| Access::Taken(task.clone()));
         };
         if owner == record.task {
-            let outbids = epoch <= record.epoch || self.may_outbid(record, epoch);
-            return if outbids { Access::Free } else { Access::Wait };
+            return if epoch > record.epoch { self.ahead(record, epoch) } else { Access::Free };
         }
         let Some(other) = self.tasks.get(&owner) else {
             // Its creation may be on its way to us still.
@@ -158,8 +157,9 @@ impl Core {
 
     /// Whether a task's own room may be claimed although it is claimed already,
     /// ahead of the task's record. Another leader may be about to write that, as
-    /// long as the store may take for it; and what we have of it may be old.
-    fn may_outbid(&mut self, record: &TaskRecord, epoch: Epoch) -> bool {
+    /// long as the store may take for it; what we have of it may be old; and its
+    /// worker may have the room, where the record was forgotten.
+    fn ahead(&mut self, record: &TaskRecord, epoch: Epoch) -> Access {
         let now = self.now.at;
         let plan = self.plan(&record.task);
         let ahead = plan.ahead.filter(|ahead| ahead.epoch == epoch);
@@ -172,7 +172,25 @@ impl Core {
         } else if !ahead.read {
             self.read_task(&record.task);
         }
-        ahead.read
+        if !ahead.read {
+            return Access::Wait;
+        }
+        let claimed = self.as_claimed(record).and_then(|claimed| claimed.holder());
+        let still = claimed.and_then(|holder| self.leaving(&record.task, &holder));
+        still.map_or(Access::Free, Access::Leaving)
+    }
+
+    /// A task as the claim on its room has it, where that is ahead of its record.
+    pub(super) fn as_claimed(&self, record: &TaskRecord) -> Option<TaskRecord> {
+        let room = self.rooms.get(&record.spec.room)?;
+        let ahead = room.task.as_ref() == Some(&record.task) && room.epoch > record.epoch;
+        // Whose room is being handed over has nobody to whom it could be left.
+        let claimed = ahead && room.from.is_none();
+        claimed.then(|| TaskRecord {
+            worker: room.worker.clone(),
+            epoch: room.epoch,
+            ..record.clone()
+        })
     }
 
     /// Whether all have left a room who may have been in it for a task: those
@@ -259,30 +277,19 @@ impl Core {
         let last = known.map_or(record.epoch, |known| known.epoch).max(record.epoch);
         let epoch = last.max(self.floor).next(self.now.unix_ms);
         self.floor = epoch;
-        let now_us = i64::try_from(self.now.unix_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
-        let next = Arc::new(RoomRecord {
-            room: room.clone(),
-            task: Some(record.task.clone()),
+        self.write_claim(&TaskRecord {
             worker: Some(worker.clone()),
             from: from.clone(),
             epoch,
-            origin_us: known.map_or(now_us, |known| known.origin_us),
+            ..record.clone()
         });
-        let expected = self.rooms.write(&room, next.clone());
-        self.out.push(Output::Put { record: Record::Room(next), expected });
         self.claims
             .insert(record.task.clone(), Claim { room, worker, epoch, from, granted: false });
     }
 
-    /// Writes a room's claim again where the record of the task that has the room
-    /// is ahead of it: with a bucket the claim was lost, or what was written in
-    /// its place is older.
-    pub(super) fn keep_claim(&mut self, record: &TaskRecord) {
+    /// Writes that a task has its room, as it says.
+    fn write_claim(&mut self, record: &TaskRecord) {
         let room = &record.spec.room;
-        let known = self.rooms.get(room);
-        if self.rooms.is_busy(room) || known.is_some_and(|known| known.epoch >= record.epoch) {
-            return;
-        }
         let now_us = i64::try_from(self.now.unix_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
         let next = Arc::new(RoomRecord {
             room: room.clone(),
@@ -290,10 +297,21 @@ impl Core {
             worker: record.worker.clone(),
             from: record.from.clone(),
             epoch: record.epoch,
-            origin_us: known.map_or(now_us, |known| known.origin_us),
+            origin_us: self.rooms.get(room).map_or(now_us, |known| known.origin_us),
         });
         let expected = self.rooms.write(room, next.clone());
         self.out.push(Output::Put { record: Record::Room(next), expected });
+    }
+
+    /// Writes a room's claim again where the record of the task that has the room
+    /// is ahead of it: with a bucket the claim was lost, or what was written in
+    /// its place is older.
+    pub(super) fn keep_claim(&mut self, record: &TaskRecord) {
+        let room = &record.spec.room;
+        let stands = self.rooms.get(room).is_some_and(|known| known.epoch >= record.epoch);
+        if !stands && !self.rooms.is_busy(room) {
+            self.write_claim(record);
+        }
     }
 
     /// A write or a read of a room's key has ended: its claim is granted or void.

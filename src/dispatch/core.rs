@@ -357,8 +357,16 @@ impl Core {
     }
 
     pub(super) fn take_task(&mut self, task: &TaskId, change: Option<Change<Arc<TaskRecord>>>) {
-        if let Some(change) = change {
-            self.task_changed(task, &change);
+        let Some(change) = change else { return };
+        self.task_changed(task, &change);
+        if let Change { before: Some(ended), after: Some(now) } = &change
+            && ended.state.is_terminal()
+            && !now.state.is_terminal()
+            && now.created_ms == ended.created_ms
+            && !self.tasks.is_busy(task)
+        {
+            // Somebody who had not heard of its end wrote it again after a loss.
+            self.put(TaskRecord::clone(ended));
         }
     }
 

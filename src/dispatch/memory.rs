@@ -202,6 +202,8 @@ pub(super) struct Session {
     pub(super) over: Option<Instant>,
     /// How its start went was taken note of.
     pub(super) noted: bool,
+    /// The store was asked for its task, which nobody seems to know.
+    pub(super) sought: bool,
 }
 
 impl Worker {

@@ -13,7 +13,7 @@ use crate::{
     bus::messages::TaskEvent,
     id::TaskId,
     limits,
-    task::{TaskRecord, TaskState},
+    task::{Epoch, TaskRecord, TaskState},
 };
 
 impl Core {
@@ -97,6 +97,9 @@ impl Core {
                 self.timers.set(Timer::Unsaid(task.clone()), Some(at));
             }
             self.owner_looked_up(task);
+            if self.tasks.get(task).is_none() {
+                self.nobody_knows(task);
+            }
         }
         self.touch(task);
     }
@@ -115,7 +118,8 @@ impl Core {
 
     /// A record was seen that a write of ours made: it may be the only answer.
     pub(super) fn tell_if_ours(&mut self, record: &TaskRecord) {
-        let ours = self.events.get(&record.task).is_some_and(|(event, _)| is_of(event, record));
+        let told_of = |event: &TaskEvent| is_of(event, record) || is_of_its_creation(event, record);
+        let ours = self.events.get(&record.task).is_some_and(|(event, _)| told_of(event));
         if ours && let Some((event, _)) = self.events.remove(&record.task) {
             self.out.push(Output::Event(event));
         }
@@ -172,6 +176,12 @@ impl Core {
         let expected = self.tasks.delete(task);
         self.out.push(Output::Drop { key: Key::Task(task.clone()), expected });
     }
+}
+
+/// Whether an event tells that this task was created, whatever became of it since.
+fn is_of_its_creation(event: &TaskEvent, record: &TaskRecord) -> bool {
+    let created = event.state == TaskState::Pending && event.epoch == Epoch::default();
+    created && event.time_ms == record.created_ms
 }
 
 /// Whether an event tells of this change.

@@ -127,13 +127,13 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
         let mut lost = Vec::new();
         for row in self.rows.values_mut() {
             row.revision = 0;
-            row.before_loss = !row.is_free();
-            if let Some(value) = &row.value
-                && matches!(row.op, Op::None | Op::Again(_))
-            {
-                row.op = Op::Write(value.clone());
-                row.before_loss = false;
-                lost.push(value.clone());
+            match (&row.op, &row.value) {
+                (Op::None | Op::Again(_), Some(value)) => {
+                    lost.push(value.clone());
+                    row.op = Op::Write(value.clone());
+                }
+                (Op::None | Op::Again(_), None) => (),
+                (Op::Write(_) | Op::Drop | Op::Read { .. }, _) => row.before_loss = true,
             }
         }
         lost
@@ -170,7 +170,6 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
         let row = self.rows.entry(key.clone()).or_insert_with(|| Row::new(reading));
         debug_assert!(matches!(row.op, Op::None | Op::Again(_)), "two operations on one key");
         row.op = op;
-        row.before_loss = false;
         // A key that holds nothing is made anew, whatever was deleted there.
         if row.value.is_some() { row.revision } else { 0 }
     }
@@ -296,6 +295,17 @@ mod tests {
 
     type T = Table<&'static str, u8>;
 
+    /// A table that was told of all there is.
+    fn told(rows: &[(&'static str, u64, u8)]) -> T {
+        let mut table = T::default();
+        table.watching();
+        for (key, revision, value) in rows {
+            table.seen(key, *revision, Some(*value));
+        }
+        assert!(table.all_told().is_empty() && table.is_current());
+        table
+    }
+
     fn later() -> Instant {
         Instant::now() + Duration::from_secs(1)
     }
@@ -361,11 +371,7 @@ mod tests {
 
     #[test]
     fn what_a_bucket_has_lost_is_made_anew() {
-        let mut table = T::default();
-        table.watching();
-        table.seen(&"idle", 7, Some(1));
-        table.seen(&"busy", 8, Some(2));
-        table.all_told();
+        let mut table = told(&[("idle", 7, 1), ("busy", 8, 2)]);
         table.write(&"busy", 3);
         assert_eq!(table.wiped(), [1]);
         assert!(!table.is_current() && table.is_busy(&"idle"));
@@ -384,11 +390,7 @@ mod tests {
 
     #[test]
     fn what_a_new_reading_does_not_tell_of_is_gone() {
-        let mut table = T::default();
-        table.watching();
-        table.seen(&"old", 1, Some(1));
-        table.seen(&"kept", 2, Some(2));
-        assert!(table.all_told().is_empty() && table.is_current());
+        let mut table = told(&[("old", 1, 1), ("kept", 2, 2)]);
         table.watching();
         table.seen(&"kept", 2, Some(2));
         table.write(&"new", 3);
@@ -398,11 +400,7 @@ mod tests {
 
     #[test]
     fn what_was_done_before_a_bucket_was_lost_may_be_lost_with_it() {
-        let mut table = T::default();
-        table.watching();
-        table.seen(&"written", 7, Some(1));
-        table.seen(&"read", 8, Some(2));
-        table.all_told();
+        let mut table = told(&[("written", 7, 1), ("read", 8, 2)]);
         table.write(&"written", 3);
         table.read(&"read");
         assert!(table.wiped().is_empty());
@@ -433,10 +431,7 @@ mod tests {
 
     #[test]
     fn what_was_busy_while_a_reading_did_not_tell_of_it_is_gone_once_it_is_not_found() {
-        let mut table = T::default();
-        table.watching();
-        table.seen(&"k", 1, Some(1));
-        table.all_told();
+        let mut table = told(&[("k", 1, 1)]);
         table.read(&"k");
         assert_eq!(table.finished(&"k", Outcome::Unknown, later()).1, End::Unanswered);
         table.watching();

@@ -93,6 +93,9 @@ impl Core {
                 }
             }
         }
+        if self.is_served_already(record) {
+            return;
+        }
         let within = std::time::Duration::from_secs(record.spec.start_within_s);
         let expires = match self.plan(&record.task).expires {
             Some((since, at)) if since == record.pending_ms => at,
@@ -109,6 +112,23 @@ impl Core {
         }
         self.wake(&record.task);
         self.tell_why(record);
+    }
+
+    /// Writes that a task is with the worker that reports it under the claim on its
+    /// room, where that is ahead of its record: what was known of it was lost with
+    /// a bucket, and it was submitted again.
+    fn is_served_already(&mut self, record: &TaskRecord) -> bool {
+        let Some(claimed) = self.as_claimed(record) else { return false };
+        let Some(report) = self.report(&claimed).filter(|report| !report.state.is_ended()) else {
+            return false;
+        };
+        let now = self.now.unix_ms;
+        self.change(record, TaskState::Assigned, "its worker has it already", |next| {
+            (next.worker, next.epoch) = (claimed.worker, claimed.epoch);
+            // What it pulls is of the submit or the update that was forgotten.
+            *next = next.updated(next.spec.clone(), report.revision, now);
+        });
+        true
     }
 
     /// Has a task stepped again when something about it is due.

@@ -83,9 +83,10 @@ impl Core {
             let (since, over) = before.as_ref().map_or((now, None), |s| (s.since, s.over));
             let runs = before.as_ref().and_then(|s| s.runs);
             let runs = runs.or((report.state == SessionState::Running).then_some(now));
+            let sought = before.as_ref().is_some_and(|s| s.sought);
             let noted = before.is_some_and(|s| s.noted && s.report.state == report.state);
             worker.unseen.remove(&report.task);
-            worker.sessions.insert(key, Session { report, since, runs, over, noted });
+            worker.sessions.insert(key, Session { report, since, runs, over, noted, sought });
         }
         worker.beat = Some(beat);
         worker.beats += 1;
@@ -165,14 +166,20 @@ impl Core {
         let Some(entry) = self.workers.get(worker) else { return };
         let sessions =
             entry.sessions.range((task.clone(), Epoch(0))..=(task.clone(), Epoch(u64::MAX)));
-        let mut over = Vec::new();
+        let (mut over, mut seeks) = (Vec::new(), false);
         for ((_, epoch), session) in sessions {
             match self.verdict(worker, session) {
                 Review::Keep => (),
                 Review::Doubtful if session.since + limits::SESSION_FOREIGN > self.now.at => (),
+                // A watch that stands still tells of no new task.
+                Review::Doubtful if self.tasks.is_busy(task) => (),
+                Review::Doubtful if !session.sought => seeks = true,
                 Review::Doubtful => over.push((*epoch, "nobody knows this task".to_owned())),
                 Review::Over(reason) => over.push((*epoch, reason)),
             }
+        }
+        if seeks {
+            self.seek(worker, task);
         }
         // The highest one ends the lower ones too.
         let Some((epoch, reason)) = over.last().cloned() else { return };
@@ -186,6 +193,26 @@ impl Core {
             }
         }
         self.revoke(worker, task, epoch, reason);
+    }
+
+    /// Asks the store for a task that a worker reports and nobody knows; where it
+    /// knows of none either, the task is reviewed again.
+    fn seek(&mut self, worker: &WorkerId, task: &TaskId) {
+        let entry = self.workers.get_mut(worker);
+        let sessions = entry.into_iter().flat_map(|it| it.sessions.iter_mut());
+        for (_, session) in sessions.filter(|((of, _), _)| of == task) {
+            session.sought = true;
+        }
+        self.read_task(task);
+    }
+
+    /// A read of a task's key has found none: whoever reports it may be told so.
+    pub(super) fn nobody_knows(&mut self, task: &TaskId) {
+        let reports = |worker: &Worker| worker.sessions.keys().any(|(of, _)| of == task);
+        let of = self.workers.iter().filter(|(_, worker)| reports(worker)).map(|(id, _)| id);
+        for worker in of.cloned().collect::<Vec<_>>() {
+            self.review_task(&worker, task);
+        }
     }
 
     fn verdict(&self, worker: &WorkerId, session: &Session) -> Review {

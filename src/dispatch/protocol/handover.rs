@@ -6,7 +6,6 @@ use super::stage::*;
 use crate::{
     bus::messages::*,
     dispatch::io::*,
-    id::RoomId,
     limits,
     task::{Epoch, Handover, RoomRecord, TaskRecord, TaskState},
 };
@@ -297,14 +296,7 @@ fn what_a_predecessor_began_to_hand_over_is_gone_on_with() {
     let mut stage = Stage::new();
     stage.handle(leaving("w1", 0, T1), 0);
     stage.handle(alive("w2", 0, &[]), 0);
-    let room = RoomRecord {
-        room: RoomId::parse("42").unwrap(),
-        task: Some(id("t1")),
-        worker: Some(worker("w2")),
-        from: Some(w1()),
-        epoch: Epoch(2),
-        origin_us: 0,
-    };
+    let room = RoomRecord { from: Some(w1()), ..claim("t1", "w2", 2) };
     let draining = TaskRecord {
         state: TaskState::Draining,
         epoch: Epoch(2),

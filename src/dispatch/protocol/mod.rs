@@ -1,5 +1,6 @@
 //! The dispatcher's protocol, told as tests: what comes in, what goes out.
 
+mod claims;
 mod handover;
 mod overload;
 mod stage;
@@ -12,9 +13,7 @@ use self::stage::*;
 use super::io::*;
 use crate::{
     bus::messages::*,
-    id::RoomId,
-    limits,
-    task::{Epoch, RoomRecord, TaskRecord, TaskState, Update},
+    task::{Epoch, TaskRecord, TaskState},
 };
 
 #[test]
@@ -44,45 +43,6 @@ fn a_room_has_one_task_and_the_refusal_names_it() {
     let mut stage = Stage::serving();
     let out = stage.handle(submit("t2", "42"), 5_100);
     assert_eq!(refusal(&out).message, "room 42 is served by task t1: cancel it first");
-}
-
-/// A leader that was elected a moment ago, of a room whose task was forgotten with a
-/// bucket; its worker `w1` has not been heard yet, and a task for it has come.
-fn of_a_forgotten_room() -> Stage {
-    let mut stage = Stage::new();
-    let room = RoomRecord {
-        room: RoomId::parse("42").unwrap(),
-        task: Some(id("t1")),
-        worker: Some(worker("w1")),
-        from: None,
-        epoch: Epoch(1),
-        origin_us: 0,
-    };
-    stage.write(Record::Room(Arc::new(room)), 10);
-    stage.handle(Input::Elected, 20);
-    stage.handle(alive("w2", 0, &[]), 30);
-    let out = stage.handle(submit("t2", "42"), 40);
-    assert_eq!(out, [submitted("t2", TaskState::Pending, 0, false)]);
-    stage
-}
-
-#[test]
-fn a_new_leader_leaves_a_room_alone_of_whose_worker_it_has_not_heard() {
-    let mut stage = of_a_forgotten_room();
-    stage.run_to(400);
-    stage.handle(alive("w1", 7, &[("t1", 1, SessionState::Running)]), 450);
-    stage.run_to(1_500);
-    assert_eq!(stage.state("t2"), (TaskState::Pending, Epoch(0)));
-}
-
-#[test]
-fn a_room_whose_worker_is_not_heard_in_time_is_given_to_another() {
-    let mut stage = of_a_forgotten_room();
-    let mut out = Vec::new();
-    for seq in 1..=10 {
-        out.extend(stage.handle(alive("w2", seq, &[]), 500 * seq));
-    }
-    assert!(out.contains(&assign("w2", "t2", "42", 2)), "{out:?}");
 }
 
 #[test]
@@ -282,14 +242,7 @@ fn a_heartbeat_that_comes_late_says_nothing() {
 fn what_a_predecessor_gave_away_is_awaited_and_then_claimed_anew() {
     let mut stage = Stage::new();
     stage.handle(alive("w1", 0, &[]), 0);
-    let room = RoomRecord {
-        room: RoomId::parse("42").unwrap(),
-        task: Some(id("t1")),
-        worker: Some(worker("w1")),
-        from: None,
-        epoch: Epoch(7),
-        origin_us: 0,
-    };
+    let room = claim("t1", "w1", 7);
     let given = TaskRecord {
         state: TaskState::Assigned,
         epoch: Epoch(7),
@@ -302,131 +255,6 @@ fn what_a_predecessor_gave_away_is_awaited_and_then_claimed_anew() {
     assert_eq!(stage.handle(Input::Elected, 10), []);
     assert_eq!(stage.handle(alive("w1", 1, &[]), 510), []);
     assert_eq!(stage.handle(alive("w1", 2, &[]), 1_010), [assign("w1", "t1", "42", 8)]);
-}
-
-#[test]
-fn a_task_that_runs_is_not_given_away_on_an_old_record_of_it() {
-    let mut stage = Stage::new();
-    stage.handle(alive("w1", 0, &[]), 0);
-    stage.write(Record::Task(Arc::new(pending("t1"))), 1);
-    let runs = TaskRecord {
-        state: TaskState::Running,
-        epoch: Epoch(7),
-        worker: Some(worker("w9")),
-        ..pending("t1")
-    };
-    stage.write_unseen(Record::Task(Arc::new(runs)));
-    let room = RoomRecord {
-        room: RoomId::parse("42").unwrap(),
-        task: Some(id("t1")),
-        worker: Some(worker("w9")),
-        epoch: Epoch(7),
-        origin_us: 0,
-        from: None,
-    };
-    stage.write(Record::Room(Arc::new(room)), 2);
-    assert_eq!(stage.handle(Input::Elected, 10), []);
-    assert_eq!(stage.run_to(1_000), []);
-    assert_eq!(stage.state("t1"), (TaskState::Running, Epoch(7)));
-    assert_eq!(stage.room("42").epoch, Epoch(7));
-}
-
-/// A leader that was elected at 10 ms; another has claimed the room for `t1` under
-/// epoch 7, and not yet written that into the task.
-fn of_a_claim_without_its_task() -> Stage {
-    let mut stage = Stage::new();
-    stage.handle(alive("w1", 0, &[]), 0);
-    let room = RoomRecord {
-        room: RoomId::parse("42").unwrap(),
-        task: Some(id("t1")),
-        worker: Some(worker("w9")),
-        from: None,
-        epoch: Epoch(7),
-        origin_us: 0,
-    };
-    stage.write(Record::Room(Arc::new(room)), 1);
-    stage.write(Record::Task(Arc::new(pending("t1"))), 2);
-    assert_eq!(stage.handle(Input::Elected, 10), []);
-    stage
-}
-
-#[test]
-fn a_claim_without_its_task_is_made_again_once_nobody_can_be_writing_that() {
-    let mut stage = of_a_claim_without_its_task();
-    let over = 10 + u64::try_from(limits::STORE_TIMEOUT.as_millis()).unwrap();
-    assert_eq!(stage.run_to(over - 1), []);
-    stage.handle(alive("w1", 1, &[]), over - 1);
-    assert_eq!(stage.run_to(over), [assign("w1", "t1", "42", 8)]);
-}
-
-#[test]
-fn a_claim_whose_task_another_leader_writes_in_time_is_not_outbid() {
-    let mut stage = of_a_claim_without_its_task();
-    let given = TaskRecord {
-        state: TaskState::Assigned,
-        epoch: Epoch(7),
-        worker: Some(worker("w9")),
-        ..pending("t1")
-    };
-    stage.write(Record::Task(Arc::new(given)), 300);
-    assert_eq!(stage.run_to(1_400), []);
-    assert_eq!(stage.room("42").epoch, Epoch(7));
-}
-
-/// The room's record says what it did before `t1` was given away, or nothing, as
-/// where buckets were lost; `t1` runs at `w1` under epoch 7.
-fn of_a_claim_that_was_lost(room: Option<RoomRecord>) -> Stage {
-    let mut stage = Stage::new();
-    stage.handle(alive("w1", 0, &[("t1", 7, SessionState::Running)]), 0);
-    stage.handle(alive("w2", 0, &[]), 0);
-    let runs = TaskRecord {
-        state: TaskState::Running,
-        epoch: Epoch(7),
-        worker: Some(worker("w1")),
-        ..pending("t1")
-    };
-    if let Some(room) = room {
-        stage.write(Record::Room(Arc::new(room)), 1);
-    }
-    stage.write(Record::Task(Arc::new(runs)), 2);
-    stage
-}
-
-#[test]
-fn a_claim_that_was_lost_is_made_again_as_the_task_has_it() {
-    let claim = RoomRecord {
-        room: RoomId::parse("42").unwrap(),
-        task: Some(id("t1")),
-        worker: Some(worker("w1")),
-        from: None,
-        epoch: Epoch(7),
-        origin_us: 5,
-    };
-    let old = RoomRecord { epoch: Epoch(3), worker: Some(worker("w2")), ..claim.clone() };
-    let mut stage = of_a_claim_that_was_lost(Some(old));
-    assert_eq!(stage.handle(Input::Elected, 10), []);
-    assert_eq!(stage.room("42"), claim);
-    let mut stage = of_a_claim_that_was_lost(None);
-    assert_eq!(stage.handle(Input::Elected, 10), []);
-    let origin_us = stage.room("42").origin_us;
-    assert_eq!(stage.room("42"), RoomRecord { origin_us, ..claim });
-    assert_eq!(stage.state("t1"), (TaskState::Running, Epoch(7)));
-}
-
-#[test]
-fn a_room_whose_claim_was_lost_is_not_given_away_while_a_task_has_it() {
-    let mut stage = of_a_claim_that_was_lost(None);
-    let late = TaskRecord { task: id("t0"), spec: spec("t0", "42"), ..pending("t0") };
-    stage.write(Record::Task(Arc::new(late)), 3);
-    // What becomes of a write of the one that has it is not known for a while.
-    stage.lose_writes(true);
-    let urgent = Box::new(Update { priority: Some(9), ..Update::of(id("t1")) });
-    stage.handle(Input::Call { call: CallId(7), request: Request::Update(urgent) }, 4);
-    stage.lose_writes(false);
-    assert_eq!(stage.handle(Input::Elected, 10), []);
-    stage.run_to(900);
-    assert_eq!(stage.room("42").task, Some(id("t1")));
-    assert_eq!(stage.state("t0"), (TaskState::Pending, Epoch(0)));
 }
 
 #[test]

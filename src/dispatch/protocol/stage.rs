@@ -335,6 +335,23 @@ pub(super) fn refusal(out: &[Output]) -> &Refusal {
     }
 }
 
+/// What room `42` says where it is claimed for a task.
+pub(super) fn claim(task: &str, by: &str, epoch: u64) -> RoomRecord {
+    RoomRecord {
+        room: RoomId::parse("42").unwrap(),
+        task: Some(id(task)),
+        worker: Some(worker(by)),
+        from: None,
+        epoch: Epoch(epoch),
+        origin_us: 0,
+    }
+}
+
+/// A task of room `42` that is with a worker.
+pub(super) fn given(task: &str, state: TaskState, by: &str, epoch: u64) -> TaskRecord {
+    TaskRecord { state, epoch: Epoch(epoch), worker: Some(worker(by)), ..pending(task) }
+}
+
 pub(super) fn pending(task: &str) -> TaskRecord {
     TaskRecord {
         task: id(task),

@@ -229,6 +229,15 @@ impl TaskSpec {
             (pull, _) => pull.clone(),
         }
     }
+
+    /// CRC-32C of what a session keeps as it began with, and of where it may run:
+    /// all that no update changes.
+    #[must_use]
+    pub fn fixed_crc(&self) -> Option<u32> {
+        let pull = self.pull_or_default().map(|pull| (pull.batch_frames, pull.record));
+        let fixed = (&self.room, &self.sdk, &self.params, &self.push, &self.labels, pull);
+        Some(crc_fast::crc32_iscsi(&serde_json::to_vec(&fixed).ok()?))
+    }
 }
 
 impl Pull {
@@ -395,6 +404,9 @@ pub struct RoomRecord {
     pub epoch: Epoch,
     /// Where sample 0 of the room's time line lies, µs since the Unix epoch.
     pub origin_us: i64,
+    /// [`TaskSpec::fixed_crc`] of the task, as its worker was given it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed_crc: Option<u32>,
 }
 
 #[cfg(test)]

@@ -298,6 +298,7 @@ impl Core {
             from: record.from.clone(),
             epoch: record.epoch,
             origin_us: self.rooms.get(room).map_or(now_us, |known| known.origin_us),
+            fixed_crc: record.spec.fixed_crc(),
         });
         let expected = self.rooms.write(room, next.clone());
         self.out.push(Output::Put { record: Record::Room(next), expected });

@@ -12,7 +12,7 @@ use crate::{
     bus::messages::{Assign, SessionReport, SessionState, Verdict},
     id::{TaskId, WorkerId},
     limits,
-    task::{TaskRecord, TaskState},
+    task::{Handover, TaskRecord, TaskState},
 };
 
 /// What became of a task that was given to a worker.
@@ -116,12 +116,21 @@ impl Core {
 
     /// Writes that a task is with the worker that reports it under the claim on its
     /// room, where that is ahead of its record: what was known of it was lost with
-    /// a bucket, and it was submitted again.
+    /// a bucket, and it was submitted again. Where it was submitted as another the
+    /// worker has to leave first.
     fn is_served_already(&mut self, record: &TaskRecord) -> bool {
         let Some(claimed) = self.as_claimed(record) else { return false };
         let Some(report) = self.report(&claimed).filter(|report| !report.state.is_ended()) else {
             return false;
         };
+        let crc = self.rooms.get(&record.spec.room).and_then(|room| room.fixed_crc);
+        if crc != record.spec.fixed_crc() {
+            if let Some(Handover { worker, epoch }) = claimed.holder() {
+                let reason = "its task was forgotten, and submitted again as another".to_owned();
+                self.end_session(&worker, &record.task, epoch, reason);
+            }
+            return false;
+        }
         let now = self.now.unix_ms;
         self.change(record, TaskState::Assigned, "its worker has it already", |next| {
             (next.worker, next.epoch) = (claimed.worker, claimed.epoch);

@@ -182,17 +182,29 @@ impl Core {
             self.seek(worker, task);
         }
         // The highest one ends the lower ones too.
-        let Some((epoch, reason)) = over.last().cloned() else { return };
-        for (epoch, _) in over {
-            let session = self
-                .workers
-                .get_mut(worker)
-                .and_then(|worker| worker.sessions.get_mut(&(task.clone(), epoch)));
-            if let Some(session) = session {
-                session.over.get_or_insert(self.now.at);
-            }
+        if let Some((epoch, reason)) = over.pop() {
+            over.iter().for_each(|(epoch, _)| self.mark_over(worker, task, *epoch));
+            self.end_session(worker, task, epoch, reason);
         }
+    }
+
+    /// Has a worker leave a room.
+    pub(super) fn end_session(
+        &mut self,
+        worker: &WorkerId,
+        task: &TaskId,
+        epoch: Epoch,
+        reason: String,
+    ) {
+        self.mark_over(worker, task, epoch);
         self.revoke(worker, task, epoch, reason);
+    }
+
+    fn mark_over(&mut self, worker: &WorkerId, task: &TaskId, epoch: Epoch) {
+        let entry = self.workers.get_mut(worker);
+        if let Some(it) = entry.and_then(|it| it.sessions.get_mut(&(task.clone(), epoch))) {
+            it.over.get_or_insert(self.now.at);
+        }
     }
 
     /// Asks the store for a task that a worker reports and nobody knows; where it

@@ -341,12 +341,13 @@ fn room_record() {
         from: None,
         epoch: EPOCH,
         origin_us: 1_767_225_599_950_000,
+        fixed_crc: Some(287_454_020),
     };
     golden(
         &claimed,
         concat!(
-            r#"{"room":"42","task":"call-42","worker":"w1","#,
-            r#""epoch":1767225600000,"origin_us":1767225599950000}"#
+            r#"{"room":"42","task":"call-42","worker":"w1","epoch":1767225600000,"#,
+            r#""origin_us":1767225599950000,"fixed_crc":287454020}"#
         ),
     );
     golden(
@@ -359,7 +360,7 @@ fn room_record() {
         concat!(
             r#"{"room":"42","task":"call-42","worker":"w2","#,
             r#""from":{"worker":"w1","epoch":1767225600000},"#,
-            r#""epoch":1767225660000,"origin_us":1767225599950000}"#
+            r#""epoch":1767225660000,"origin_us":1767225599950000,"fixed_crc":287454020}"#
         ),
     );
 }

@@ -85,3 +85,30 @@ async fn events_are_kept_again_after_their_stream_was_deleted() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_task_that_was_forgotten_and_comes_again_stays_where_it_runs() {
+    let mut rig = Rig::start(&["d1"]).await;
+    let worker = FakeWorker::start(&rig.server, "w1").await;
+    let same = r#"{"id":"same","room":"r1","sdk":"sim"}"#;
+    rig.submit(same).await;
+    rig.submit(r#"{"id":"other","room":"r2","sdk":"sim"}"#).await;
+    let was = rig.becomes("same", TaskState::Running).await;
+    let other = rig.becomes("other", TaskState::Running).await;
+    // Nobody who knows of them is there while their bucket is lost.
+    rig.dispatchers.get_mut("d1").unwrap().kill();
+    order(&rig, "DELETE", STREAMS[0]).await;
+    // The next one answers before it leads: the lease of the last still stands.
+    rig.dispatcher("d2").await;
+    rig.submit(same).await;
+    rig.submit(r#"{"id":"other","room":"r2","sdk":"sim","pull":{"batch_frames":2}}"#).await;
+    let now = rig.becomes("same", TaskState::Running).await;
+    assert_eq!((now.epoch, now.worker), (was.epoch, was.worker));
+    let now = rig.becomes("other", TaskState::Running).await;
+    assert!(now.epoch > other.epoch, "it began anew as what it is now: {now:?}");
+    lasting(SETTLED).await;
+    let epochs = worker.epochs();
+    assert_eq!(epochs.len(), 2, "{epochs:?}");
+    assert!(epochs.contains(&was.epoch) && epochs.contains(&now.epoch), "{epochs:?}");
+    assert_eq!(rig.dispatchers["d2"].errors(), Vec::<String>::new());
+}

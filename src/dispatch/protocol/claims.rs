@@ -9,7 +9,7 @@ use crate::{
     bus::messages::*,
     dispatch::io::*,
     limits,
-    task::{Epoch, RoomRecord, TaskRecord, TaskState, Update},
+    task::{Epoch, Pull, RoomRecord, TaskRecord, TaskSpec, TaskState, Update},
 };
 
 /// A leader that was elected a moment ago, of a room whose task was forgotten with a
@@ -146,6 +146,34 @@ fn a_task_that_was_forgotten_and_comes_again_stays_where_it_runs() {
     assert_eq!(stage.state("t1"), (TaskState::Running, Epoch(7)));
     stage.run_to(6_000);
     assert_eq!(stage.room("42").epoch, Epoch(7));
+}
+
+/// Hands in `t1` again, which `w1` has by a claim that is not of what is handed in.
+fn comes_again_as_another(claim: RoomRecord, spec: TaskSpec) {
+    let mut stage = Stage::new();
+    stage.write(Record::Room(Arc::new(claim)), 2_901);
+    stage.handle(Input::Elected, 3_000);
+    stage.handle(alive("w1", 0, &[("t1", 7, SessionState::Running)]), 3_200);
+    let submit = Request::Submit(Box::new(spec));
+    let out = stage.handle(Input::Call { call: CallId(1), request: submit }, 3_300);
+    let reason = "its task was forgotten, and submitted again as another";
+    assert!(out.contains(&revoke("w1", "t1", 7, reason)), "{out:?}");
+    assert_eq!(stage.state("t1"), (TaskState::Pending, Epoch(0)));
+    stage.run_to(3_800);
+    assert_eq!(stage.room("42").epoch, Epoch(7));
+    stage.handle(alive("w1", 1, &[]), 3_900);
+    stage.run_to(4_300);
+    assert_eq!(stage.state("t1"), (TaskState::Assigned, Epoch(8)));
+}
+
+#[test]
+fn where_it_comes_again_as_another_its_worker_leaves_first() {
+    let pull = Some(Pull { batch_frames: 2, ..Pull::default() });
+    let other = TaskSpec { pull, ..spec("t1", "42") };
+    comes_again_as_another(claim("t1", "w1", 7), other);
+    // One that does not say what was given may be of anything.
+    let old = RoomRecord { fixed_crc: None, ..claim("t1", "w1", 7) };
+    comes_again_as_another(old, spec("t1", "42"));
 }
 
 #[test]

@@ -344,6 +344,7 @@ pub(super) fn claim(task: &str, by: &str, epoch: u64) -> RoomRecord {
         from: None,
         epoch: Epoch(epoch),
         origin_us: 0,
+        fixed_crc: spec(task, "42").fixed_crc(),
     }
 }
 

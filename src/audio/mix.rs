@@ -170,7 +170,7 @@ impl Mixer {
     /// Samples of a source, s16le of one channel. What is for a slot
     /// that was made or has no [`Mixer::room`] is left out.
     pub fn audio(&mut self, key: SourceKey, pos: u64, pcm: &[u8]) {
-        let count = self.make_room(pos, pcm.len() as u64 / 2);
+        let count = self.hold(key, pos, pcm.len() as u64 / 2);
         let settled = self.settled();
         if let Some(source) = self.sources.get_mut(key.0).and_then(Option::as_mut) {
             let pcm = &pcm[..2 * count as usize];
@@ -180,14 +180,26 @@ impl Mixer {
 
     /// A source has no samples for a stretch, and this is why.
     pub fn quiet(&mut self, key: SourceKey, pos: u64, samples: u64, state: SlotState) {
-        let count = self.make_room(pos, samples);
+        let count = self.hold(key, pos, samples);
         let base = self.next.unwrap_or(pos);
         if let Some(source) = self.sources.get_mut(key.0).and_then(Option::as_mut) {
+            let from = if self.begun { pos } else { pos.max(source.end()) };
             source.quiet(pos, count, state, &mut self.sum);
-            if pos + count > base {
-                self.sum.mark(pos.max(base), pos + count, state);
+            if pos + count > from.max(base) {
+                self.sum.mark(from.max(base), pos + count, state);
             }
         }
+    }
+
+    /// Sees to room for what a source says, and says how much of it there is. What
+    /// was before it came in is no beginning for the mix.
+    fn hold(&mut self, key: SourceKey, pos: u64, samples: u64) -> u64 {
+        let source = self.sources.get(key.0).and_then(Option::as_ref);
+        let before = source.filter(|_| !self.begun).map_or(0, |it| it.end().saturating_sub(pos));
+        if before >= samples {
+            return samples;
+        }
+        before + self.make_room(pos + before, samples - before)
     }
 
     /// Sees to room for a stretch, and says how much of it there is.

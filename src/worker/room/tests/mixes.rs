@@ -334,6 +334,22 @@ fn mixes_come_and_go_while_the_room_runs_and_the_others_do_not_notice() {
 }
 
 #[test]
+fn a_mix_does_not_begin_before_it_was_wanted() {
+    let mut play = joined(pull("[]", true), &[("u", "host"), ("v", "guest")]);
+    play.talk(&[1, 2], 0..5);
+    let hosts = Pull { roles: vec!["host".into()], ..pull("[]", true) };
+    update(&mut play, 1_000_000, hosts);
+    play.talk(&[1], 5..15);
+    // Who is wanted again has been away since, and was in no mix meanwhile.
+    update(&mut play, 3_000_000, pull(r#"["all"]"#, true));
+    play.talk(&[1, 2], 15..20);
+    let first = play.batches("all")[0].pos;
+    assert!((44_800..=48_000).contains(&first), "{first}");
+    assert_eq!(play.states("all").len(), 1, "{:?}", play.states("all"));
+    is_sum(&play, ("all", 0), &["u", "v"], (3.03, 3.9));
+}
+
+#[test]
 fn tracks_leave_the_bus_and_come_back_and_stay_in_their_mix() {
     let mut play = joined(pull(r#"["all"]"#, true), &[("u", ""), ("v", "")]);
     play.talk(&[1, 2], 0..5);

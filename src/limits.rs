@@ -342,6 +342,9 @@ pub const PIPE_BYTES: usize = 64 * 1024;
 /// How long the first sound of a source waits, so that its batches, which come
 /// five times a second, may be late by so much.
 pub const PLAYOUT_CUSHION: Duration = Duration::from_millis(60);
+/// A pause of what is pushed is written as zeros up to this long: an adapter keeps
+/// a cushion, which would swallow a short one. Beyond it nothing is written.
+pub const PLAYOUT_PAUSE: Duration = Duration::from_secs(1);
 /// How long playback waits for a batch that is missing.
 pub const PLAYOUT_DEADLINE: Duration = Duration::from_millis(120);
 /// Slots of pushed audio that wait for their time: a minute, 1.9 MB; what a

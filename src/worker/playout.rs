@@ -13,6 +13,9 @@ use crate::{
 /// Length of a slot in µs.
 const SLOT_US: i64 = limits::FRAME.as_micros() as i64;
 
+/// Slots of a pause that are played.
+const PAUSE_SLOTS: u64 = (limits::PLAYOUT_PAUSE.as_micros() / limits::FRAME.as_micros()) as u64;
+
 /// What a slot of playback holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Played {
@@ -44,6 +47,10 @@ pub(super) struct Playout {
     next: Option<i64>,
     /// When playback may begin at the latest.
     begin: Option<i64>,
+    /// Since when there has been nothing to play.
+    dry: Option<i64>,
+    /// Slots without samples since the last one with some.
+    quiet: u64,
     stats: PlayoutStats,
 }
 
@@ -59,6 +66,8 @@ impl Playout {
             queue: VecDeque::new(),
             next: None,
             begin: None,
+            dry: None,
+            quiet: PAUSE_SLOTS,
             stats: PlayoutStats::default(),
         }
     }
@@ -92,8 +101,11 @@ impl Playout {
                 Delivery::Gap(gap) => {
                     let samples = gap.positions.map_or(0, |(from, to)| to.saturating_sub(from));
                     let slots = samples / Format::default().slot_samples();
-                    // A longer one is a source that begins anew.
-                    for _ in 0..slots.min(limits::BATCH_MAX_SLOTS as u64) {
+                    // A longer one is a source that begins anew. What it was waited
+                    // for in silence is a part of it.
+                    let waited = self.dry.map_or(0, |since| (now - since) / SLOT_US);
+                    let slots = slots.min(limits::BATCH_MAX_SLOTS as u64);
+                    for _ in 0..slots.saturating_sub(waited.unsigned_abs()) {
                         self.push(Played::Quiet);
                     }
                 }
@@ -129,12 +141,18 @@ impl Playout {
         let Some(slot) = self.queue.pop_front() else {
             // The next sound begins with a cushion again.
             self.stats.underruns += 1;
-            (self.next, self.begin) = (None, None);
+            (self.next, self.begin, self.dry) = (None, None, Some(due));
             return None;
         };
-        self.next = Some(due + SLOT_US);
-        self.stats.played += u64::from(matches!(slot, Played::Audio(_)));
-        Some(slot)
+        (self.next, self.dry) = (Some(due + SLOT_US), None);
+        if matches!(slot, Played::Audio(_)) {
+            (self.stats.played, self.quiet) = (self.stats.played + 1, 0);
+            return Some(slot);
+        }
+        self.quiet += 1;
+        // Told of by silence alone, an adapter's cushion would swallow a short one.
+        let zeros = Played::Audio(Bytes::from_static(&[0; limits::FRAME_BYTES]));
+        Some(if self.quiet <= PAUSE_SLOTS { zeros } else { slot })
     }
 
     /// Nobody wants to hear anything now: time does not count.
@@ -152,6 +170,8 @@ impl Playout {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::BytesMut;
 
     use super::*;
@@ -217,6 +237,37 @@ mod tests {
         }
         let out = play(&mut playout, at, (0, 1_000));
         assert_eq!(out, (1..=30).collect::<Vec<u8>>(), "in order again");
+    }
+
+    #[test]
+    fn a_hole_that_was_waited_for_in_silence_is_no_longer_for_that() {
+        let (mut playout, at) = (Playout::new(), Instant::now());
+        let batches = source(30);
+        playout.take(&batches[0], at, 0);
+        assert_eq!(play(&mut playout, at, (0, 400)), (1..=10).collect::<Vec<u8>>());
+        playout.take(&batches[2], at + Duration::from_millis(400), 400_000);
+        // 260 ms of silence before it is given up, of a hole of 200 ms; a cushion.
+        let silent = limits::PLAYOUT_DEADLINE + limits::PLAYOUT_CUSHION;
+        let begins = 400 + silent.as_millis() as i64;
+        assert_eq!(play(&mut playout, at, (400, begins)), [0u8; 0]);
+        assert_eq!(play(&mut playout, at, (begins, 1_000)), (21..=30).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn a_pause_is_played_and_a_long_one_is_not() {
+        let mut playout = Playout::new();
+        let sound = || Played::Audio(Bytes::from_static(&[1; limits::FRAME_BYTES]));
+        let long = PAUSE_SLOTS as usize + 5;
+        let slots = [vec![Played::Quiet; 2], vec![sound()], vec![Played::Quiet; long]];
+        slots.concat().into_iter().for_each(|slot| playout.push(slot));
+        playout.begin = Some(0);
+        let end = (long as i64 + 2) * SLOT_US;
+        let heard: Vec<Played> = std::iter::from_fn(|| playout.due(Instant::now(), end)).collect();
+        let zeros = Played::Audio(Bytes::from_static(&[0; limits::FRAME_BYTES]));
+        assert_eq!(heard[..3], [Played::Quiet, Played::Quiet, sound()]);
+        assert!(heard[3..][..PAUSE_SLOTS as usize].iter().all(|slot| *slot == zeros));
+        assert_eq!(heard[3 + PAUSE_SLOTS as usize..], vec![Played::Quiet; 5]);
+        assert_eq!(playout.stats().played, 1);
     }
 
     #[test]

@@ -6,14 +6,18 @@
 
 mod support;
 
-use std::{path::PathBuf, sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::atomic::Ordering, time::Duration};
 
-use audio_gateway::bus::{AskError, BusOptions, ConnectError, Link, Purpose};
+use audio_gateway::bus::{
+    AskError, BusOptions, ConnectError, Link, Purpose,
+    service::{About, Endpoint, Service},
+};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use support::{NatsServer, within};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpListener,
+    task::JoinSet,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -135,4 +139,51 @@ async fn what_happens_to_a_connection_is_counted() {
     server.restart().await;
     within("the return", PATIENCE, health.wait_for(|up| *up)).await.unwrap();
     link.barrier().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_service_that_drains_answers_whoever_has_asked() {
+    let server = NatsServer::start().await;
+    let options = BusOptions::plain(&server.url());
+    let [serving, asking] = ["serving", "asking"].map(|name| {
+        let options = options.clone();
+        async move { Link::connect(&options, name, Purpose::Control).await.unwrap() }
+    });
+    let (serving, asking) = (serving.await, asking.await);
+    let mut overheard = serving.subscribe("t.e").await.unwrap();
+    let metadata = BTreeMap::new();
+    let about = About { name: "t", id: "1".into(), description: "", metadata };
+    let endpoint = Endpoint { name: "e", subject: "t.e".into(), shared: true };
+    let (service, mut requests) = Service::start(&serving, about, vec![endpoint]).await.unwrap();
+    serving.barrier().await.unwrap();
+
+    let mut askers = JoinSet::new();
+    for _ in 0..20 {
+        let asking = asking.clone();
+        askers.spawn(async move { asking.ask_bytes("t.e", "".into(), PATIENCE).await });
+    }
+    for _ in 0..20 {
+        within("a request", PATIENCE, overheard.next()).await.unwrap();
+    }
+    // They have come, and nobody has looked at one.
+    serving.barrier().await.unwrap();
+    let answers = async {
+        let mut answered = 0;
+        while let Some(request) = requests.recv().await {
+            request.answer(&"served").await;
+            answered += 1;
+        }
+        answered
+    };
+    let (answered, ()) =
+        within("the end", PATIENCE, async { tokio::join!(answers, service.drain()) }).await;
+    assert_eq!(answered, 20);
+    while let Some(asker) = askers.join_next().await {
+        assert_eq!(asker.unwrap().unwrap(), r#""served""#);
+    }
+    // Nobody is left who would be asked.
+    drop(overheard);
+    serving.barrier().await.unwrap();
+    let late = asking.ask_bytes("t.e", "".into(), PATIENCE).await;
+    assert!(matches!(late, Err(AskError::NoResponder(_))), "{late:?}");
 }

@@ -42,6 +42,13 @@ impl Subscription {
         let message = self.inner.next().await?;
         Some(Incoming { message, counters: self.counters.clone() })
     }
+
+    /// Asks for no more: what the server has sent by then comes still, and behind it
+    /// none.
+    pub(super) async fn drain(&mut self) {
+        // It fails where the connection is closed, and then nothing comes either.
+        let _ = self.inner.drain().await;
+    }
 }
 
 /// The same as [`Subscription::next`], for whoever reads many at once.

@@ -6,13 +6,17 @@
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 use super::{
     connection::Link,
@@ -96,6 +100,9 @@ struct Board {
 #[derive(Debug)]
 pub struct Service {
     board: Arc<Mutex<Board>>,
+    closing: watch::Sender<bool>,
+    /// Ends once nobody is left who might answer: see [`Request`].
+    under_way: mpsc::Receiver<Infallible>,
     _loops: JoinSet<()>,
 }
 
@@ -109,6 +116,7 @@ pub struct Request {
     came: Instant,
     link: Link,
     board: Arc<Mutex<Board>>,
+    _under_way: mpsc::Sender<Infallible>,
 }
 
 fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
@@ -132,6 +140,8 @@ impl Service {
             data: serde_json::Value::Null,
         }));
         let (requests, queue) = mpsc::channel(limits::CONTROL_CAPACITY);
+        let (held, under_way) = mpsc::channel(1);
+        let (closing, closed) = watch::channel(false);
         let mut loops = JoinSet::new();
         for (index, endpoint) in endpoints.iter().enumerate() {
             let subscription = if endpoint.shared {
@@ -139,8 +149,14 @@ impl Service {
             } else {
                 link.subscribe(&endpoint.subject).await?
             };
-            let (link, board, requests) = (link.clone(), board.clone(), requests.clone());
-            loops.spawn(serve(subscription, endpoint.name, index, link, board, requests));
+            let maker = Maker {
+                endpoint: endpoint.name,
+                index,
+                link: link.clone(),
+                board: board.clone(),
+                under_way: held.clone(),
+            };
+            loops.spawn(serve(subscription, maker, requests.clone(), closed.clone()));
         }
         let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let about = Arc::new((about, endpoints, started));
@@ -161,12 +177,19 @@ impl Service {
                 ));
             }
         }
-        Ok((Self { board, _loops: loops }, queue))
+        Ok((Self { board, closing, under_way, _loops: loops }, queue))
     }
 
     /// Sets what `nats micro stats` shows beside each endpoint's numbers.
     pub fn set_data(&self, data: serde_json::Value) {
         lock(&self.board).data = data;
+    }
+
+    /// Takes no more requests, and waits until those that came were answered: they
+    /// go on coming out of the queue.
+    pub async fn drain(mut self) {
+        self.closing.send_replace(true);
+        while self.under_way.recv().await.is_some() {}
     }
 
     /// Requests that were refused so far, by reason.
@@ -176,25 +199,52 @@ impl Service {
     }
 }
 
-async fn serve(
-    mut subscription: Subscription,
+/// Makes the requests of an endpoint.
+struct Maker {
     endpoint: &'static str,
     index: usize,
     link: Link,
     board: Arc<Mutex<Board>>,
-    requests: mpsc::Sender<Request>,
-) {
-    while let Some(incoming) = subscription.next().await {
-        let request = Request {
-            endpoint,
+    under_way: mpsc::Sender<Infallible>,
+}
+
+impl Maker {
+    fn request(&self, incoming: Incoming) -> Request {
+        Request {
+            endpoint: self.endpoint,
             incoming,
-            index,
+            index: self.index,
             came: Instant::now(),
-            link: link.clone(),
-            board: board.clone(),
+            link: self.link.clone(),
+            board: self.board.clone(),
+            _under_way: self.under_way.clone(),
+        }
+    }
+}
+
+async fn is_set(closed: &mut watch::Receiver<bool>) {
+    let _ = closed.wait_for(|closed| *closed).await;
+}
+
+async fn serve(
+    mut subscription: Subscription,
+    maker: Maker,
+    requests: mpsc::Sender<Request>,
+    mut closed: watch::Receiver<bool>,
+) {
+    let mut open = true;
+    loop {
+        let incoming = tokio::select! {
+            incoming = subscription.next() => incoming,
+            () = is_set(&mut closed), if open => {
+                open = false;
+                subscription.drain().await;
+                continue;
+            }
         };
+        let Some(incoming) = incoming else { return };
         // A full queue makes the subscription wait; that one is bounded too.
-        if requests.send(request).await.is_err() {
+        if requests.send(maker.request(incoming)).await.is_err() {
             return;
         }
     }

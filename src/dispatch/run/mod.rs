@@ -169,9 +169,7 @@ impl Shell {
             }
             self.tell(&service);
         }
-        drop(service);
-        drop(requests);
-        self.leave(inbox, phases).await;
+        self.leave(service, inbox, requests, phases).await;
         Ok(())
     }
 
@@ -312,15 +310,25 @@ impl Shell {
         service.set_data(serde_json::to_value(figures).unwrap_or_default());
     }
 
-    /// Hands the lease over and answers whoever still waits.
-    async fn leave(mut self, mut inbox: mpsc::Receiver<Message>, phases: &mut Phases) {
+    /// Hands the lease over and answers whoever has asked.
+    async fn leave(
+        mut self,
+        service: Service,
+        mut inbox: mpsc::Receiver<Message>,
+        mut requests: mpsc::Receiver<Request>,
+        phases: &mut Phases,
+    ) {
         self.lease(LeaseInput::Resign);
         let end = Instant::now() + limits::REQUEST_TIMEOUT;
-        while !(self.lease.is_idle() && self.callers.is_empty()) {
+        let mut drained = std::pin::pin!(service.drain());
+        let mut answered = false;
+        while !(self.lease.is_idle() && answered) {
             tokio::select! {
                 () = phases.reached(Phase::Stop) => return,
                 // The bound of waiting for the answers that are still due.
                 () = tokio::time::sleep_until(end.into()) => return,
+                () = &mut drained, if !answered => answered = true,
+                Some(request) = requests.recv() => self.call(request),
                 message = inbox.recv() => match message {
                     Some(message) => self.take(message),
                     None => return,

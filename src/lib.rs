@@ -9,6 +9,7 @@ pub mod limits;
 // floor 1: names and process-wide matters
 pub mod clock;
 pub mod id;
+pub mod json;
 pub mod shutdown;
 pub mod telemetry;
 // floor 2: values

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use self::mix::{Mix, Voices};
 use crate::{
     id::{AdapterName, RoomId, TaskId, TrackId, WorkerId},
-    limits,
+    json, limits,
 };
 
 pub use self::{
@@ -230,12 +230,11 @@ impl TaskSpec {
         }
     }
 
-    /// CRC-32C of what a session keeps as it began with, and of where it may run:
-    /// all that no update changes.
+    /// CRC-32C of what a session keeps as it began with: all that no update changes.
     #[must_use]
     pub fn fixed_crc(&self) -> Option<u32> {
         let pull = self.pull_or_default().map(|pull| (pull.batch_frames, pull.record));
-        let fixed = (&self.room, &self.sdk, &self.params, &self.push, &self.labels, pull);
+        let fixed = (&self.room, &self.sdk, &self.params, &self.push, pull);
         Some(crc_fast::crc32_iscsi(&serde_json::to_vec(&fixed).ok()?))
     }
 }
@@ -267,18 +266,7 @@ fn read<T: DeserializeOwned>(
     payload: &[u8],
     what: &'static str,
 ) -> Result<(T, Option<String>), SpecError> {
-    if payload.len() > limits::TASK_MAX_BYTES {
-        let most = limits::TASK_MAX_BYTES;
-        return refuse(what, format!("{} bytes; at most {most} are read", payload.len()));
-    }
-    let mut unknown = None;
-    let mut json = serde_json::Deserializer::from_slice(payload);
-    serde_ignored::deserialize(&mut json, |path| {
-        unknown.get_or_insert_with(|| path.to_string().replace("?.", ""));
-    })
-    .and_then(|read| json.end().map(|()| read))
-    .map(|read| (read, unknown))
-    .map_err(|error| SpecError { field: what, why: error.to_string() })
+    json::object(payload, limits::TASK_MAX_BYTES).map_err(|why| SpecError { field: what, why })
 }
 
 fn refuse<T>(field: &'static str, why: String) -> Result<T, SpecError> {

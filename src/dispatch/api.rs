@@ -129,16 +129,13 @@ impl Core {
                 format!("there is no task {task}: it was never submitted, or ended long ago"),
             )),
             (Want::Get, Some(record)) => Ok(Answer::Task(self.view(&record))),
-            (Want::Submit { spec, created }, Some(record)) => {
-                if record.is_asked_for_by(spec) {
-                    Ok(Answer::Submitted(submitted(&record, *created)))
-                } else {
-                    Err(Refusal::new(
-                        RefusalCode::Conflict,
-                        format!("task {task} exists with another specification: use another id"),
-                    ))
-                }
-            }
+            (Want::Submit { spec, created }, Some(record)) => match record.differs_from(spec) {
+                None => Ok(Answer::Submitted(submitted(&record, *created))),
+                Some(field) => Err(Refusal::new(
+                    RefusalCode::Conflict,
+                    format!("task {task} exists with another `{field}`: use another id"),
+                )),
+            },
             (Want::Cancel { wrote, .. }, Some(record)) if record.state.is_terminal() => {
                 // The leader revokes too; this is the shorter way.
                 for worker in record.workers().filter(|_| *wrote) {

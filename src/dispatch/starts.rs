@@ -59,7 +59,7 @@ impl Core {
             (NoPlace::Quarantined, Some((worker, reason))) => {
                 shortened(&format!("{why}: worker {worker}: {reason}"))
             }
-            _ => why.to_string(),
+            _ => why.to_string().replace("this adapter", &format!("the adapter {sdk}")),
         }
     }
 

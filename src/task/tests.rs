@@ -24,10 +24,35 @@ fn bad_fields_are_named() {
         (r#"{"room":"42","sdk":"sim","push":{"from":"audio.push.*.x"}}"#, "push.from"),
         (r#"{"room":"42","sdk":"sim","push":{"from":"$JS.API.x.y"}}"#, "push.from"),
         (r#"{"room":"42","sdk":"sim","priority":10}"#, "priority"),
+        (r#"{"room":"42","sdk":"sim","priority":"7"}"#, "`priority`: invalid type"),
+        (r#"{"room":"42","sdk":"sim","pull":{"roles":[1]}}"#, "`pull.roles[0]`: invalid type"),
+        (r#"{"room":42,"sdk":"sim"}"#, "`room`: invalid type: integer `42`, expected a string"),
+        (r#"["t1","42","sim",{},null,null,5,0,30,{}]"#, "no JSON object"),
+        ("", "empty"),
         (r#"{"room":"42","sdk":"sim","start_within_s":0}"#, "start_within_s"),
     ] {
         let error = spec(json).unwrap_err().to_string();
         assert!(error.contains(field), "{json}: {error}");
+    }
+}
+
+#[test]
+fn saying_what_goes_without_saying_asks_for_the_same() {
+    let plain = spec(r#"{"room":"42","sdk":"sim"}"#).unwrap();
+    let record = serde_json::json!({
+        "task": "t", "spec": plain, "state": "pending", "epoch": 0, "created_ms": 0,
+        "changed_ms": 0, "pending_ms": 0, "cancel": false,
+    });
+    let record: TaskRecord = serde_json::from_value(record).unwrap();
+    for (json, differs) in [
+        (r#"{"room":"42","sdk":"sim","pull":{}}"#, None),
+        (r#"{"room":"42","sdk":"sim","pull":{"participants":true,"mix":[]},"labels":{}}"#, None),
+        (r#"{"room":"42","sdk":"sim","pull":{"batch_frames":2}}"#, Some("pull")),
+        (r#"{"room":"42","sdk":"sim","params":{"a":1},"priority":7}"#, Some("params")),
+        (r#"{"room":"42","sdk":"sim","priority":7}"#, Some("priority")),
+        (r#"{"room":"42","sdk":"sim","push":{"from":"audio.push.42.tts"}}"#, Some("pull")),
+    ] {
+        assert_eq!(record.differs_from(&spec(json).unwrap()), differs, "{json}");
     }
 }
 

@@ -150,15 +150,45 @@ impl TaskRecord {
         next
     }
 
-    /// Whether a specification asks for this task: it is what was submitted, or
-    /// what that has become by updates. So a submit may be repeated whatever
-    /// was updated since.
+    /// The field in which a specification is not this task's; none: it asks for
+    /// this task. It does where it is what was submitted, or what that has become
+    /// by updates, so a submit may be repeated whatever was updated since.
     #[must_use]
-    pub fn is_asked_for_by(&self, spec: &TaskSpec) -> bool {
-        self.spec == *spec
-            || self.submitted.as_deref().is_some_and(|was| {
-                let AsSubmitted { pull, priority, max_duration_s, labels } = was.clone();
-                *spec == TaskSpec { pull, priority, max_duration_s, labels, ..self.spec.clone() }
-            })
+    pub fn differs_from(&self, spec: &TaskSpec) -> Option<&'static str> {
+        let now = difference(&self.spec, spec)?;
+        let Some(was) = self.submitted.as_deref().cloned() else { return Some(now) };
+        let AsSubmitted { pull, priority, max_duration_s, labels } = was;
+        let was = TaskSpec { pull, priority, max_duration_s, labels, ..self.spec.clone() };
+        difference(&was, spec)
     }
+}
+
+/// The first field in which two specifications are not the same.
+fn difference(one: &TaskSpec, other: &TaskSpec) -> Option<&'static str> {
+    let TaskSpec {
+        id,
+        room,
+        sdk,
+        params,
+        pull: _,
+        push,
+        priority,
+        max_duration_s,
+        start_within_s,
+        labels,
+    } = one;
+    let fields = [
+        ("id", *id == other.id),
+        ("room", *room == other.room),
+        ("sdk", *sdk == other.sdk),
+        ("params", *params == other.params),
+        // Saying what goes without saying is no difference.
+        ("pull", one.pull_or_default() == other.pull_or_default()),
+        ("push", *push == other.push),
+        ("priority", *priority == other.priority),
+        ("max_duration_s", *max_duration_s == other.max_duration_s),
+        ("start_within_s", *start_within_s == other.start_within_s),
+        ("labels", *labels == other.labels),
+    ];
+    fields.iter().find(|(_, same)| !same).map(|(field, _)| *field)
 }

@@ -17,7 +17,7 @@ use crate::{
     audio::{Resend, resent},
     bus::messages::{MissingReason, Nack, NackReply, NackStatus},
     id::{RoomId, SubscriberId, TrackId},
-    limits,
+    json, limits,
     task::Epoch,
 };
 
@@ -143,7 +143,11 @@ impl Desk {
             return only(subscriber, status(NackStatus::Unknown, nack.epoch));
         };
         let (epoch, held) = (Epoch(ring.epoch()), ring.held());
-        if epoch != nack.epoch {
+        if epoch < nack.epoch {
+            // Whoever has the room now heard it too; ours is over.
+            return None;
+        }
+        if epoch > nack.epoch {
             return only(subscriber, NackReply { held, ..status(NackStatus::Epoch, epoch) });
         }
         let Self { egress, all, subscribers, pool, stats } = self;
@@ -249,11 +253,7 @@ fn rate_of<'a>(
 
 /// Reads a request within its bounds.
 fn read(payload: &[u8]) -> Result<Nack, String> {
-    if payload.len() > limits::NACK_MAX_BYTES {
-        let most = limits::NACK_MAX_BYTES;
-        return Err(format!("{} bytes; at most {most} are read", payload.len()));
-    }
-    let nack: Nack = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
+    let (nack, _): (Nack, _) = json::object(payload, limits::NACK_MAX_BYTES)?;
     if nack.ranges.is_empty() || nack.ranges.len() > limits::NACK_MAX_RANGES {
         return Err(format!("use 1 to {} ranges", limits::NACK_MAX_RANGES));
     }

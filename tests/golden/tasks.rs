@@ -132,7 +132,7 @@ fn listed() {
         state: TaskState::Pending,
         epoch: Epoch(0),
         worker: None,
-        reason: "no worker has the adapter sim".into(),
+        reason: "no worker has the adapter sim: name it in a worker's configuration".into(),
         changed_ms: 1_767_225_599_900,
         started_ms: None,
         ..view()
@@ -141,7 +141,7 @@ fn listed() {
         &Listed { tasks: vec![pending], truncated: false },
         concat!(
             r#"{"tasks":[{"task":"call-42","room":"42","sdk":"sim","state":"pending","epoch":0,"#,
-            r#""reason":"no worker has the adapter sim","priority":5,"#,
+            r#""reason":"no worker has the adapter sim: name it in a worker's configuration","priority":5,"#,
             r#""created_ms":1767225599900,"changed_ms":1767225599900}],"truncated":false}"#
         ),
     );
@@ -318,7 +318,8 @@ fn a_record_that_was_updated() {
     assert_eq!(serde_json::to_string(&record).unwrap(), UPDATED);
     document::shows(UPDATED);
     let submitted = TaskSpec { priority: 5, ..spec() };
-    assert!(record.is_asked_for_by(&submitted) && record.is_asked_for_by(&record.spec));
+    assert_eq!(record.differs_from(&submitted), None);
+    assert_eq!(record.differs_from(&record.spec), None);
 }
 
 const UPDATED: &str = concat!(

@@ -106,5 +106,5 @@ async fn a_room_of_somebody_else_is_left_to_him() {
     // Another task by that name is another matter.
     let said = rig.run(&["keep", "--id=call", "--room=r", "--sdk=sim", "--priority=9"]).await;
     assert_eq!(said.code, 4, "{}", said.err);
-    assert!(said.err.contains("another specification"), "{}", said.err);
+    assert!(said.err.contains("another `priority`"), "{}", said.err);
 }

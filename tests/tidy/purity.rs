@@ -7,6 +7,7 @@ use super::source::{Breach, Source};
 const PURE: &[&str] = &[
     "src/limits.rs",
     "src/id.rs",
+    "src/json.rs",
     "src/task.rs",
     "src/task/",
     "src/audio/",

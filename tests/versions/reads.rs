@@ -251,7 +251,7 @@ fn a_task_that_was_updated_is_read_by_the_version_before() {
     }
     let back: TaskRecord = serde_json::from_value(written).unwrap();
     assert_eq!((back.revision, &back.spec), (0, &updated.spec));
-    assert!(!back.is_asked_for_by(&record.spec), "what was submitted is forgotten");
+    assert_eq!(back.differs_from(&record.spec), Some("pull"), "what was submitted is forgotten");
     let next = back.updated(record.spec.clone(), updated.revision, 0);
     assert!(next.revision > updated.revision, "what its worker shows is known");
 }

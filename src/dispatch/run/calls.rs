@@ -8,13 +8,13 @@ use super::gate::Gate;
 use crate::{
     bus::{
         Link, PublishError,
-        incoming::read_json,
         messages::{Cancel, DrainWorker, Get, List, Refusal, RefusalCode, StepDown},
         service::{About, Endpoint, Request, Service},
         subjects,
     },
     dispatch::io,
     id::{DispatcherId, TaskId},
+    json, limits,
     task::{TaskSpec, Update},
 };
 
@@ -83,7 +83,7 @@ pub(super) fn read(request: &Request, gate: &mut Gate) -> Result<Read, Refusal> 
 }
 
 fn parse<M: DeserializeOwned>(payload: &[u8]) -> Result<M, Refusal> {
-    read_json(payload).map_err(bad)
+    json::object(payload, limits::CONTROL_MAX_BYTES).map(|(read, _)| read).map_err(bad)
 }
 
 fn bad(why: String) -> Refusal {

@@ -136,16 +136,17 @@ fn what_cannot_be_read_is_refused_by_name_and_costs_nothing() {
     let long = " ".repeat(limits::NACK_MAX_BYTES + 1);
     let ranges = "[1,1],".repeat(16);
     for (bad, why) in [
-        ("", "EOF"),
+        ("", "empty"),
+        ("[]", "no JSON object"),
         ("{}", "missing field"),
         (r#"{"subscriber":"a","epoch":3,"ranges":[]}"#, "1 to 16"),
         (r#"{"subscriber":"a","epoch":3,"ranges":[[1,0]]}"#, "no range"),
         (r#"{"subscriber":"a","epoch":3,"ranges":[[1,65]]}"#, "at most 64"),
         (r#"{"subscriber":"a","epoch":3,"ranges":[[18446744073709551615,1]]}"#, "no range"),
-        (r#"{"subscriber":"a","epoch":3,"ranges":[[-1,1]]}"#, "invalid value"),
+        (r#"{"subscriber":"a","epoch":3,"ranges":[[-1,1]]}"#, "`ranges[0][0]`: invalid value"),
         (r#"{"subscriber":"a.b","epoch":3,"ranges":[[1,1]]}"#, "token"),
         (&format!(r#"{{"subscriber":"a","epoch":3,"ranges":[{ranges}[1,1]]}}"#), "1 to 16"),
-        (&long, "at most 4096"),
+        (&long, "longer than the 4096 bytes"),
     ] {
         let reply = play.ask(bad).unwrap().reply;
         assert_eq!(reply.status, NackStatus::BadRequest, "{bad}");
@@ -167,6 +168,8 @@ fn another_room_is_another_worker_s_and_another_epoch_is_told() {
         (reply.status, reply.epoch, reply.held),
         (NackStatus::Epoch, Epoch(3), Some((0, 199)))
     );
+    // One that is asked for a later epoch than it had has lost the room since.
+    assert_eq!(play.ask(r#"{"subscriber":"a","epoch":4,"ranges":[[1,1]]}"#), None);
 }
 
 #[test]

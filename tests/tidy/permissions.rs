@@ -36,7 +36,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("audio.live.*.*", &["worker"], &["worker", "consumer-42", "reviewer-42"]),
     ("audio.rec.*.*", &["worker"], &["worker", "consumer-42", "reviewer-42"]),
     ("audio.resend.*.*.*", &["worker"], &["worker", "consumer-42", "reviewer-42"]),
-    ("audio.nack.*.*", &["worker", "consumer-42", "reviewer-42"], &["worker"]),
+    ("audio.nack.*.*", &["consumer-42", "reviewer-42"], &["worker"]),
     (
         "audio.event.*",
         &["worker"],

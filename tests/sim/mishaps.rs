@@ -196,7 +196,8 @@ impl World {
         let node = &mut self.nodes[at];
         if node.port.cut_until.is_some_and(|until| until <= self.now) {
             node.port.cut_until = None;
-            if std::mem::take(&mut node.port.noticed) {
+            // Where the server is away, all hear of its return together.
+            if std::mem::take(&mut node.port.noticed) && self.weather.away_until.is_none() {
                 let life = node.life;
                 self.hand_to(at, life, Message::Core(Input::BusUp));
             }
